@@ -1,0 +1,24 @@
+"""How every command line of the project ends when something goes wrong: plain text on stderr, one exit code per error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from more_model.errors import MoreError
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Turns a deliberate error into its message on stderr and its exit code; a bug keeps its traceback (exit code 1).
+
+    Raises `typer.Exit` with the code of the table in `more_model.errors`.
+    """
+    try:
+        yield
+    except MoreError as error:
+        print(error.explain(), file=sys.stderr)
+        raise typer.Exit(error.exit_code) from error

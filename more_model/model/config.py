@@ -1,0 +1,194 @@
+"""The one configuration type of the model, its named presets, and its form on disk (TOML or JSON)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from more_model.data.preprocessing import Preprocessing
+from more_model.errors import ConfigError
+from more_model.settings import read_mapping, validated
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Vit(_Part):
+    """A vision transformer: ``width`` features, ``depth`` blocks, ``heads`` attention heads."""
+
+    width: int = Field(ge=8)
+    depth: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    mlp_ratio: float = Field(default=4.0, gt=0)
+    qkv_bias: bool = False
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Vit:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
+
+
+class XrayTower(Vit):
+    """Square patches of ``patch_size`` pixels; a grey picture is repeated over ``channels``."""
+
+    patch_size: int = Field(ge=2)
+    channels: Literal[1, 3] = 3
+    weights: Path | None = None
+
+
+class EcgTower(Vit):
+    """Two 1-D convolutions turn ``[12, samples]`` into tokens: the first with ``stride`` into ``channels``, the second
+    with ``second_stride`` into ``width`` (published: kernel 5, strides 5 and 1, 1000 samples -> 200 -> 196 tokens)."""
+
+    channels: int = Field(default=256, ge=1)
+    kernel: int = Field(default=5, ge=1)
+    stride: int = Field(default=5, ge=1)
+    second_stride: int = Field(default=1, ge=1)
+    train_tokeniser: bool = True
+    weights: Path | None = None
+
+
+class TextTower(_Part):
+    """Either ``path`` (any Hugging Face encoder or decoder-only model in a local folder) or a RoBERTa of the sizes
+    given, initialised from the seed. ``pooling``: ``auto`` takes the masked mean for encoders and the last token for
+    decoders; ``mean-all`` is the published mean over all positions, padding included."""
+
+    path: Path | None = None
+    width: int = Field(default=768, ge=8)
+    depth: int = Field(default=12, ge=1)
+    heads: int = Field(default=12, ge=1)
+    vocabulary: int = Field(default=50265, ge=8)
+    max_tokens: int = Field(default=512, ge=8, le=8192)
+    pooling: Literal["auto", "mean", "last", "mean-all"] = "auto"
+
+
+class Heads(_Part):
+    """Projection heads: width -> ``hidden`` -> ``embedding``, no biases, normalised after each."""
+
+    hidden: int = Field(default=768, ge=8)
+    embedding: int = Field(default=128, ge=2)
+
+
+class Lora(_Part):
+    """Low-rank adapters, scaled by ``alpha / rank``. Targets are module names (``auto`` for text: what PEFT knows for
+    that architecture). ``text_bias = "all"`` also trains the text tower's biases, as published."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=8.0, gt=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    xray_targets: tuple[str, ...] = ("qkv",)
+    ecg_targets: tuple[str, ...] = ("qkv",)
+    text_targets: tuple[str, ...] | Literal["auto"] = "auto"
+    text_bias: Literal["none", "all"] = "none"
+
+
+class DropKey(_Part):
+    """Attention logits dropped before the softmax, in training only. ``linear``: the rate falls from ``rate`` in the
+    first block to 0 in the last."""
+
+    rate: float = Field(default=0.2, ge=0, lt=1)
+    schedule: Literal["off", "constant", "linear"] = "linear"
+
+    def rates(self, depth: int) -> tuple[float, ...]:
+        """The rate of each of ``depth`` blocks, first to last."""
+        if self.schedule == "off":
+            return (0.0,) * depth
+        if self.schedule == "constant" or depth == 1:
+            return (self.rate,) * depth
+        return tuple(self.rate * (1 - block / (depth - 1)) for block in range(depth))
+
+
+class Temperature(_Part):
+    """Softmax temperature of the contrastive loss; ``learned`` puts its logarithm into the optimiser."""
+
+    initial: float = Field(default=0.07, gt=0, le=10)
+    learned: bool = False
+
+
+class ModelConfig(_Part):
+    """Everything that decides the architecture. Two models with equal digests have the same tensors."""
+
+    name: str = "custom"
+    preprocessing: Preprocessing = Preprocessing()
+    xray: XrayTower
+    ecg: EcgTower
+    text: TextTower = TextTower()
+    heads: Heads = Heads()
+    lora: Lora = Lora()
+    dropkey: DropKey = DropKey()
+    temperature: Temperature = Temperature()
+    normalisation: Literal["layer", "batch"] = "layer"
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> ModelConfig:
+        faults = []
+        if self.preprocessing.image_size % self.xray.patch_size:
+            faults.append(
+                f"preprocessing.image_size {self.preprocessing.image_size} is not a multiple of"
+                f" xray.patch_size {self.xray.patch_size}"
+            )
+        if self.ecg_tokens < 1:
+            faults.append("the ECG convolutions leave no token: lower the strides or raise ecg_rate_hz x ecg_seconds")
+        if self.text.path is None and self.text.width % self.text.heads:
+            faults.append(f"text.width {self.text.width} is not a multiple of text.heads {self.text.heads}")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    @property
+    def ecg_tokens(self) -> int:
+        """Number of ECG tokens, without the class token."""
+        first = (self.preprocessing.ecg_samples - self.ecg.kernel) // self.ecg.stride + 1
+        return (first - self.ecg.kernel) // self.ecg.second_stride + 1
+
+    def digest(self) -> str:
+        """Hex SHA-256 over all that decides the tensors; local paths and the name do not count."""
+        content = self.model_dump(mode="json", exclude={"name": True, "xray": {"weights"}, "ecg": {"weights"}})
+        content["text"]["path"] = content["text"]["path"] is not None
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def preset_names() -> list[str]:
+    """The built-in presets."""
+    folder = resources.files("more_model.model") / "presets"
+    return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
+
+
+def preset(name: str, overrides: dict[str, Any] | None = None) -> ModelConfig:
+    """A named preset, with nested ``overrides`` laid over it.
+
+    Raises:
+        ConfigError: no such preset, or the result is not valid (all faults).
+    """
+    if name not in preset_names():
+        raise ConfigError(f"model preset {name!r}", [f"there is no such preset; there are {', '.join(preset_names())}"])
+    content = read_mapping(Path(str(resources.files("more_model.model") / "presets" / f"{name}.toml")))
+    return validated(ModelConfig, _overlaid(content, overrides or {}), f"model preset {name!r} with overrides")
+
+
+def load_config(path: Path) -> ModelConfig:
+    """A model configuration from a ``.toml`` or ``.json`` file."""
+    return validated(ModelConfig, read_mapping(path), str(path))
+
+
+def save_config(config: ModelConfig, path: Path) -> None:
+    """Write ``config`` as TOML or JSON, by the suffix of ``path``; `load_config` reads it back unchanged."""
+    content = config.model_dump(mode="json", exclude_none=True)
+    text = json.dumps(content, indent=2) + "\n" if path.suffix == ".json" else tomli_w.dumps(content)
+    path.write_text(text, encoding="utf-8")
+
+
+def _overlaid(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _overlaid(merged[key], value) if both else value
+    return merged

@@ -1,0 +1,111 @@
+"""LoRA on all three towers, through PEFT. The bases are frozen; what trains is listed by `trainable_names`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from torch import nn
+
+from more_model.errors import ConfigError
+from more_model.model.config import Lora, ModelConfig
+from more_model.model.more import More
+
+#: ``fedit`` trains both factors; ``ffa`` keeps A frozen at orthonormal values that all derive from a public seed.
+LoraMethod = Literal["fedit", "ffa"]
+
+#: A is rounded to this grid, so that the last digit of another machine's linear algebra cannot change its bits.
+_GRID = 2.0**-16
+
+
+def adapt(model: More, config: ModelConfig, method: LoraMethod, public_seed: int) -> None:
+    """Freeze ``model``, add LoRA to its encoders, and let only the adapters, the heads,
+    the ECG tokeniser (if configured) and a learned temperature train.
+
+    B starts at zero, so the adapted model computes what the base computes. A is orthonormal, from ``public_seed`` and
+    the tensor's name, for both methods.
+
+    Raises:
+        ConfigError: a target that names no module.
+    """
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    text_targets = _text_targets(model.text.encoder.encoder, config.lora)
+    _inject(model.xray.encoder, config.lora, rf".*blocks\.\d+\..*\b({_alternatives(config.lora.xray_targets)})")
+    _inject(model.ecg.encoder, config.lora, rf".*blocks\.\d+\..*\b({_alternatives(config.lora.ecg_targets)})")
+    _inject(model.text.encoder, config.lora, rf".*\.\d+\..*\b({_alternatives(text_targets)})")
+    for name, parameter in lora_factors(model, "A"):
+        parameter.data.copy_(torch.from_numpy(orthonormal_factor(name, tuple(parameter.shape), public_seed)))
+        parameter.requires_grad_(method == "fedit")
+    for _, parameter in lora_factors(model, "B"):
+        parameter.data.zero_()
+        parameter.requires_grad_(True)
+    _release_dense_parts(model, config)
+
+
+def _release_dense_parts(model: More, config: ModelConfig) -> None:
+    for tower in (model.xray, model.ecg, model.text):
+        tower.head.requires_grad_(True)
+    if config.ecg.train_tokeniser:
+        model.ecg.encoder.tokeniser.requires_grad_(True)
+    if config.lora.text_bias == "all":
+        for name, parameter in model.text.encoder.named_parameters():
+            if name.endswith(".bias"):
+                parameter.requires_grad_(True)
+    model.log_temperature.requires_grad_(config.temperature.learned)
+
+
+def lora_factors(model: nn.Module, factor: Literal["A", "B"]) -> Iterator[tuple[str, nn.Parameter]]:
+    """Names and parameters of all A (``[rank, in]``) or B (``[out, rank]``) factors, in model order."""
+    for name, parameter in model.named_parameters():
+        if f".lora_{factor}." in name:
+            yield name, parameter
+
+
+def orthonormal_factor(name: str, shape: tuple[int, ...], public_seed: int) -> np.ndarray[Any, Any]:
+    """A float32 ``[rank, in]`` matrix with orthonormal rows (columns where rank > in), the same bits for everyone who
+    knows ``public_seed`` and ``name``."""
+    digest = hashlib.sha256(f"{public_seed}:{name}".encode()).digest()
+    generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
+    rows, columns = shape
+    gaussian = generator.standard_normal((max(rows, columns), min(rows, columns)))
+    basis, triangle = np.linalg.qr(gaussian)
+    basis = basis * np.sign(np.diag(triangle))  # QR is unique once the diagonal is positive
+    oriented = basis.T if rows <= columns else basis
+    return np.asarray(np.round(oriented / _GRID) * _GRID, dtype=np.float32)
+
+
+def trainable_names(model: nn.Module) -> list[str]:
+    """Names of all parameters that train, in model order."""
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def _inject(encoder: nn.Module, lora: Lora, pattern: str) -> None:
+    try:
+        inject_adapter_in_model(
+            LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=pattern), encoder
+        )
+    except ValueError as error:
+        linear = (name for name, part in encoder.named_modules() if isinstance(part, nn.Linear))
+        names = sorted({name.rsplit(".", 1)[-1] for name in linear})
+        raise ConfigError("lora", [f"no module matches {pattern!r}; linear maps there: {', '.join(names)}"]) from error
+
+
+def _alternatives(targets: tuple[str, ...]) -> str:
+    return "|".join(re.escape(target) for target in targets)
+
+
+def _text_targets(encoder: Any, lora: Lora) -> tuple[str, ...]:
+    if lora.text_targets != "auto":
+        return lora.text_targets
+    kind = encoder.config.model_type
+    known = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(kind)
+    if known is None:
+        raise ConfigError("lora.text_targets", [f"no default is known for {kind!r}: name the modules to adapt"])
+    return tuple(known)

@@ -1,0 +1,143 @@
+"""The X-ray and ECG encoders: one timm vision transformer each, the ECG one behind a 1-D convolutional tokeniser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from more_model.errors import EnvironmentFault
+from more_model.model.config import ModelConfig, Vit
+from more_model.model.dropkey import DropKeyAttention, set_drop_rates
+from more_model.model.heads import channel_norm
+
+#: Pixels 0..255 become roughly -2..2; one constant for every site, never a site's own statistics.
+_PIXEL_CENTRE, _PIXEL_SPREAD = 0.5, 0.25
+#: Nothing physiological lies beyond; a spike of an electrode must not own a batch.
+_ECG_LIMIT_MV = 10.0
+
+
+class EcgTokeniser(nn.Module):
+    """Two 1-D convolutions, each with ReLU and a normalisation: [batch, 12, samples] -> [batch, tokens, width]."""
+
+    def __init__(
+        self, *, width: int, channels: int, kernel: int, stride: int, second_stride: int, tokens: int, norm: str
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(12, channels, kernel, stride=stride)
+        self.norm1 = channel_norm(norm, channels)
+        self.conv2 = nn.Conv1d(channels, width, kernel, stride=second_stride)
+        self.norm2 = channel_norm(norm, width)
+        self.num_patches = tokens
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Signal in millivolts -> tokens."""
+        hidden = self.norm1(torch.relu(self.conv1(signal)))
+        tokens: Tensor = self.norm2(torch.relu(self.conv2(hidden)))
+        return tokens.transpose(1, 2)
+
+
+class XrayEncoder(nn.Module):
+    """Grey pictures -> the class token of a vision transformer."""
+
+    def __init__(self, vit: VisionTransformer, channels: int) -> None:
+        super().__init__()
+        self.vit = vit
+        self.channels = channels
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """``pixels``: [n, size, size], 0..255 -> features [n, width]."""
+        scaled = (pixels.to(self.vit.cls_token.dtype) / 255.0 - _PIXEL_CENTRE) / _PIXEL_SPREAD
+        features: Tensor = self.vit(scaled[:, None].expand(-1, self.channels, -1, -1))
+        return features
+
+
+class EcgEncoder(nn.Module):
+    """12-lead tracings -> the class token of a vision transformer."""
+
+    def __init__(self, vit: VisionTransformer) -> None:
+        super().__init__()
+        self.vit = vit
+
+    @property
+    def tokeniser(self) -> EcgTokeniser:
+        """The convolutional part, which no pretrained vision transformer has."""
+        part = self.vit.patch_embed
+        assert isinstance(part, EcgTokeniser)
+        return part
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """``signal``: [n, 12, samples] in millivolts -> features [n, width]."""
+        limited = signal.to(self.vit.cls_token.dtype).clamp(-_ECG_LIMIT_MV, _ECG_LIMIT_MV)
+        features: Tensor = self.vit(limited)
+        return features
+
+
+def build_xray_encoder(config: ModelConfig) -> XrayEncoder:
+    """The X-ray encoder, from torch's random state or from ``xray.weights`` (a timm ViT in safetensors)."""
+    tower = config.xray
+    vit = _vit(
+        tower, config, img_size=config.preprocessing.image_size, patch_size=tower.patch_size, in_chans=tower.channels
+    )
+    if tower.weights is not None:
+        _load(vit, tower.weights, "xray.weights")
+    return XrayEncoder(vit, tower.channels)
+
+
+def build_ecg_encoder(config: ModelConfig) -> EcgEncoder:
+    """The ECG encoder; ``ecg.weights`` may hold the blocks of a pretrained ViT, the tokeniser stays as initialised."""
+    tower = config.ecg
+
+    def tokeniser(**_stock_arguments: Any) -> EcgTokeniser:
+        return EcgTokeniser(
+            width=tower.width,
+            channels=tower.channels,
+            kernel=tower.kernel,
+            stride=tower.stride,
+            second_stride=tower.second_stride,
+            tokens=config.ecg_tokens,
+            norm=config.normalisation,
+        )
+
+    vit = _vit(tower, config, embed_layer=tokeniser)
+    if tower.weights is not None:
+        _load(vit, tower.weights, "ecg.weights", skip=("patch_embed.",))
+    return EcgEncoder(vit)
+
+
+def _vit(tower: Vit, config: ModelConfig, **stock: Any) -> VisionTransformer:
+    vit = VisionTransformer(
+        num_classes=0,
+        global_pool="token",
+        embed_dim=tower.width,
+        depth=tower.depth,
+        num_heads=tower.heads,
+        mlp_ratio=tower.mlp_ratio,
+        qkv_bias=tower.qkv_bias,
+        attn_layer=DropKeyAttention,
+        **stock,
+    )
+    set_drop_rates(vit.blocks, config.dropkey.rates(tower.depth))
+    return vit
+
+
+def _load(vit: VisionTransformer, path: Path, setting: str, skip: tuple[str, ...] = ()) -> None:
+    if not path.is_file():
+        raise EnvironmentFault(f"{setting}: there is no file {path}", remedy="give a local .safetensors file")
+    given = {name: tensor for name, tensor in load_file(path).items() if not name.startswith(("head.", *skip))}
+    own = vit.state_dict()
+    wanted = {name for name in own if not name.startswith(skip)} if skip else set(own)
+    wrong = sorted(name for name in wanted & given.keys() if own[name].shape != given[name].shape)
+    missing, extra = sorted(wanted - given.keys()), sorted(given.keys() - wanted)
+    if wrong or missing or extra:
+        raise EnvironmentFault(
+            f"{setting}: {path.name} is not this architecture: {len(missing)} tensors missing {missing[:3]}, "
+            f"{len(extra)} unknown {extra[:3]}, {len(wrong)} of another shape {wrong[:3]}",
+            remedy="give weights of the same width, depth, patch size and qkv_bias, or change the configuration",
+            avoid="load a part of them: the rest would be random without anyone noticing",
+        )
+    vit.load_state_dict(given, strict=False)
