@@ -14,6 +14,7 @@ import numpy.typing as npt
 from more_model.errors import ExchangeError
 
 Tensors = Mapping[str, npt.NDArray[np.float32]]
+TensorDict = dict[str, npt.NDArray[np.float32]]
 
 #: Names of the records in a message; both ends use them.
 TENSORS_RECORD = "tensors"

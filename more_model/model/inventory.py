@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from more_model.exchange import ExchangeSpec, Tensors, TensorSpec
+from more_model.exchange import ExchangeSpec, TensorDict, Tensors, TensorSpec
 from more_model.model.more import More
 
 
@@ -59,7 +59,7 @@ def exchange_spec(model: More) -> ExchangeSpec:
     )
 
 
-def export_tensors(model: More) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+def export_tensors(model: More) -> TensorDict:
     """Copies of the travelling tensors, float32, in the order of `exchange_spec`."""
     return {name: tensor.detach().float().cpu().numpy().copy() for name, tensor in _travelling(model).items()}
 

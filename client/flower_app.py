@@ -1,0 +1,56 @@
+"""A hospital as a Flower ClientApp: unpack the message, let the hospital answer, pack the answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from client.hospital import Hospital
+from more_model.errors import ExchangeError
+from more_model.exchange import FACTS_RECORD, TENSORS_RECORD, Instruction, Refusal
+
+_LOG = logging.getLogger(__name__)
+
+
+def build_client_app(hospital_of: Callable[[Context], Hospital]) -> ClientApp:
+    """A ClientApp that answers ``train`` with an update or a refusal, and ``query`` with the site's name.
+
+    ``hospital_of`` finds the hospital of a node; it is called for every message and should remember what it has opened.
+    """
+    app = ClientApp()
+
+    @app.train()  # type: ignore[untyped-decorator]
+    def train(message: Message, context: Context) -> Message:
+        return Message(_trained(message, hospital_of(context)), reply_to=message)
+
+    @app.query()  # type: ignore[untyped-decorator]
+    def query(message: Message, context: Context) -> Message:
+        facts = ConfigRecord({"site": hospital_of(context).name})
+        return Message(RecordDict({FACTS_RECORD: facts}), reply_to=message)
+
+    return app
+
+
+def _trained(message: Message, hospital: Hospital) -> RecordDict:
+    try:
+        answer = hospital.answer(_instruction(message))
+    except Exception as error:  # noqa: BLE001 - the wire is the boundary: Flower would send any exception's text on
+        _LOG.exception("unexpected error while training")
+        answer = Refusal(hospital.name, 0, f"unexpected {type(error).__name__}")
+    if isinstance(answer, Refusal):
+        return RecordDict({FACTS_RECORD: ConfigRecord({"refusal": answer.code, "site": hospital.name})})
+    arrays = ArrayRecord({name: Array(np.ascontiguousarray(delta)) for name, delta in answer.deltas.items()})
+    return RecordDict({TENSORS_RECORD: arrays, FACTS_RECORD: ConfigRecord(dict(answer.facts()))})
+
+
+def _instruction(message: Message) -> Instruction:
+    try:
+        tensors = {name: array.numpy() for name, array in message.content[TENSORS_RECORD].items()}
+        facts = dict(message.content[FACTS_RECORD])
+    except (KeyError, ValueError) as error:
+        raise ExchangeError(f"malformed instruction ({type(error).__name__})") from error
+    return Instruction.from_parts(facts, tensors)

@@ -1,0 +1,51 @@
+"""Which updates may enter the aggregate. Every refusal is a short sentence that the journal keeps."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from more_model.errors import ExchangeError
+from more_model.exchange import ExchangeSpec, Fingerprint, Update
+
+
+def towers_of(update: Update) -> list[str]:
+    """The exchange groups that an update claims to have trained."""
+    return sorted(tower for tower, weight in update.weights.items() if weight > 0)
+
+
+def update_norm(update: Update) -> float:
+    """Euclidean norm over all deltas together."""
+    return math.sqrt(sum(float(np.sum(delta.astype(np.float64) ** 2)) for delta in update.deltas.values()))
+
+
+def fault_of(
+    update: Update,
+    *,
+    site: str,
+    round_number: int,
+    spec: ExchangeSpec,
+    fingerprint: Fingerprint,
+    max_norm: float | None,
+) -> str | None:
+    """Why ``update``, received in answer to the instruction for ``site``, must not be aggregated; None where it may."""
+    if update.site != site:
+        return f"it calls itself {update.site!r}, but the question went to {site!r}"
+    if update.round != round_number:
+        return f"it belongs to round {update.round}, not {round_number}"
+    if update.spec_digest != spec.digest():
+        return "it was made with another exchange specification"
+    if update.fingerprint_digest != fingerprint.digest():
+        return "it was trained on another base"
+    weights = list(update.weights.values())
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+        return "its weights are not positive numbers"
+    try:
+        spec.check(update.deltas, towers_of(update))
+    except ExchangeError as error:
+        return error.cause
+    norm = update_norm(update)
+    if max_norm is not None and norm > max_norm:
+        return f"its norm {norm:.3g} exceeds the federation's limit {max_norm:.3g}"
+    return None
