@@ -12,19 +12,22 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install demo test test-slow check lock clean
+.PHONY: help install demo test test-slow check docs lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed  ## virtual environment with the locked dependencies and the five console scripts
 
-$(VENV)/.installed: requirements.lock requirements-bootstrap.lock pyproject.toml
+$(VENV)/bin/uv: requirements-bootstrap.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, this is {v.major}.{v.minor}; give another one: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
+	touch $@
+
+$(VENV)/.installed: $(VENV)/bin/uv requirements.lock pyproject.toml
 	$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock
-	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
 
 demo: install  ## a synthetic federation on this machine: trains every arm, prints the AUROC table, writes runs/demo
@@ -41,8 +44,11 @@ check: install  ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-lock: install  ## renew requirements.lock from pyproject.toml
+lock: $(VENV)/bin/uv  ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q -o requirements.lock
+
+docs: install  ## renew docs/cli.md from the commands' own help
+	$(BIN)/python docs/generate_cli.py
 
 clean:  ## remove the environment and what runs have written
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""How every command line of the project ends when something goes wrong: plain text on stderr, one exit code per error."""
+"""How every command line of the project ends when something goes wrong: text on stderr, one exit code per error."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from more_model.errors import RoundError
-from more_model.exchange import ExchangeSpec, Fingerprint, Instruction, Refusal, Tensors, Update
+from more_model.exchange import ExchangeSpec, Fingerprint, Instruction, Refusal, TensorDict, Tensors, Update
 from server.admission import fault_of
 from server.aggregate import LoraAggregation
 from server.journal import Journal, Participation, RoundRecord
@@ -57,7 +57,7 @@ def run_rounds(
     initial: Tensors,
     *,
     on_round: Callable[[int, Tensors], float | None] | None = None,
-) -> dict[str, object]:
+) -> TensorDict:
     """Run the rounds that the journal does not hold yet and return the last global tensors.
 
     ``on_round`` is called with each new aggregate before the round is closed and may return a validation metric.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -54,15 +54,18 @@ class Examples:
             sources += part.sources
         return cls(tuple(triplets), tuple(source_of), tuple(sources))
 
+    def where(self, keep: Callable[[Triplet], bool]) -> Examples:
+        """Only the examples whose triplet ``keep`` accepts."""
+        kept = [row for row, triplet in enumerate(self.triplets) if keep(triplet)]
+        return Examples(tuple(self.triplets[r] for r in kept), tuple(self.source_of[r] for r in kept), self.sources)
+
     def of_split(self, split: Split) -> Examples:
         """Only the examples of ``split``."""
-        kept = [row for row, triplet in enumerate(self.triplets) if triplet.split is split]
-        return Examples(tuple(self.triplets[r] for r in kept), tuple(self.source_of[r] for r in kept), self.sources)
+        return self.where(lambda triplet: triplet.split is split)
 
     def trainable(self) -> Examples:
         """Only examples with at least one pair: a study and the words about it."""
-        kept = [row for row, triplet in enumerate(self.triplets) if _has_pair(triplet)]
-        return Examples(tuple(self.triplets[r] for r in kept), tuple(self.source_of[r] for r in kept), self.sources)
+        return self.where(_has_pair)
 
     def __len__(self) -> int:
         return len(self.triplets)

@@ -1,0 +1,1 @@
+"""A synthetic, MIMIC-shaped cohort: patients with findings that agree in picture, tracing and words."""

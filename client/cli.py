@@ -1,0 +1,187 @@
+"""The command line `more-client`: what the hospital's data person does with the site's own files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from more_model.cli_errors import exit_on_error
+from more_model.cli_version import VersionOption
+from more_model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from more_model.data.ingest import IngestReport
+    from more_model.data.pairing import PairingRule
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A hospital's side of the federation: bring its studies into a site store, and look at what is there.",
+)
+
+StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the site store.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+class Pairing(StrEnum):
+    """The pairing rules by name."""
+
+    CLOSEST = "closest"
+    ALL_WITHIN = "all-within"
+    ADMISSION_WINDOW = "admission-window"
+
+
+@app.callback()
+def main(version: VersionOption = False) -> None:
+    """A hospital's side of the federation."""
+
+
+@app.command()
+def ingest(
+    sources: Annotated[Path, typer.Argument(metavar="SOURCES.toml", help="The data sets to read.", show_default=False)],
+    store: StoreOption,
+    site: Annotated[str, typer.Option(help="Name of this site.", show_default=False)],
+    ceiling: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of studies that may be refused before this ends in an error.")
+    ] = 0.05,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read files.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the site's studies into its store; may be interrupted and repeated at any time.
+
+    Example: more-client ingest SOURCES.toml --store /srv/more/store --site north
+    """
+    with exit_on_error():
+        from more_model.data.ingest import ingest as fill
+        from more_model.data.sources import load_sources, read_cohort
+        from more_model.data.split import patient_site_conflicts
+
+        configured = load_sources(sources)
+        with _waiting("Reading tables"):
+            cohort = read_cohort(configured.sources, configured.label_tables)
+            patient_site_conflicts(cohort.studies)
+        with _progress("Reading studies") as advance:
+            report = fill(
+                cohort.studies,
+                store,
+                site,
+                configured.preprocessing,
+                ceiling=ceiling,
+                workers=workers,
+                progress=advance,
+            )
+        if as_json:
+            typer.echo(json.dumps({"site": site, "read": dict(cohort.counts), **report.as_dict()}))
+        else:
+            typer.echo(_ingest_text(site, cohort.counts, report))
+
+
+@app.command(name="data-report")
+def data_report(
+    store: StoreOption,
+    pairing: Annotated[Pairing, typer.Option(help="How X-rays and ECGs are paired.")] = Pairing.CLOSEST,
+    days: Annotated[float, typer.Option(min=0.0, help="Most days between X-ray and ECG.")] = 60.0,
+    admissions: Annotated[
+        Path | None, typer.Option(help="MIMIC-IV admissions table, for admission-window.", show_default=False)
+    ] = None,
+    minimum_count: Annotated[int, typer.Option(min=1, help="Smaller counts are not shown.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the store holds: triplets, missing parts, quarantine, labels, corrections.
+
+    Example: more-client data-report --store /srv/more/store --pairing closest --days 60
+    """
+    with exit_on_error():
+        from client.data_report import data_report as count
+        from client.data_report import render
+
+        rule = _rule(pairing, days, admissions)
+        with _waiting("Pairing studies"):
+            report = count(store, rule, minimum_count=minimum_count)
+        typer.echo(json.dumps(report.as_dict()) if as_json else render(report))
+
+
+@app.command()
+def verify(store: StoreOption, as_json: JsonOption = False) -> None:
+    """Check every study of the store against its checksum (exit code 5 if one differs).
+
+    Example: more-client verify --store /srv/more/store
+    """
+    with exit_on_error():
+        from more_model.data.store import SiteStore
+
+        with _waiting("Verifying"):
+            opened = SiteStore.open_read(store)
+            checked = opened.verify()
+        facts = {"site": opened.site, "verified": checked, "quarantined": len(opened.quarantine)}
+        typer.echo(
+            json.dumps(facts)
+            if as_json
+            else f"Site {opened.site}: all {checked} stored studies match their checksums; "
+            f"{len(opened.quarantine)} are in quarantine."
+        )
+
+
+def _rule(pairing: Pairing, days: float, admissions: Path | None) -> PairingRule:
+    from pydantic import ValidationError
+
+    from more_model.data.pairing import PairingRule
+    from more_model.data.table_mapping import validation_faults
+
+    try:
+        return PairingRule.model_validate({"rule": pairing.value, "days": days, "admissions": admissions})
+    except ValidationError as error:
+        raise ConfigError("the options of data-report", validation_faults(error)) from error
+
+
+@contextmanager
+def _waiting(what: str) -> Iterator[None]:
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _ingest_text(site: str, read: Mapping[str, int], report: IngestReport) -> str:
+    blocks: dict[str, Mapping[str, Any]] = {
+        "Read from the sources": read,
+        "Stored now": report.stored,
+        "Stored before": report.already_stored,
+        "Refused (quarantined)": report.refused,
+        "Corrected": report.corrections,
+    }
+    lines = [f"Site {site}: {report.studies} studies, {report.refused_share:.1%} refused"]
+    for title, counts in blocks.items():
+        lines += [
+            "",
+            title,
+            *(f"  {name:<44} {count:>9}" for name, count in counts.items()),
+            *(() if counts else ["  none"]),
+        ]
+    if report.nan_samples:
+        lines += ["", f"Missing ECG samples filled: {report.nan_samples}"]
+    if report.changed:
+        lines += [
+            "",
+            f"{report.changed} stored studies have other labels, times or ids in the sources now. The store keeps what "
+            "it has: ingest into a new folder to take the change over.",
+        ]
+    return "\n".join(lines)

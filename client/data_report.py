@@ -1,0 +1,160 @@
+"""What a site store holds, in counts that a hospital can show: small numbers of people are not printed.
+
+A count from 1 to ``minimum_count - 1`` is shown as ``<5``. Where exactly one part of a whole is small, it could be had
+by subtraction, so the next smallest part reads ``hidden``. Zero is shown as zero.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from more_model.data.pairing import PairingRule, pair
+from more_model.data.store import SiteStore, StoredStudy
+from more_model.data.study import Modality, Split, Triplet
+
+Shown = int | str
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCounts:
+    """How often a label is stated as what; ``prevalence`` = present / stated, None where a count is not shown."""
+
+    present: Shown
+    absent: Shown
+    uncertain: Shown
+    prevalence: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """Everything `more-client data-report` shows; counts are suppressed already.
+
+    ``triplets``: by the modalities present. ``missing``: triplets that lack a part. ``left_out``: what pairing could
+    not use. ``quarantine``: studies per reason. ``labels``: over X-rays and ECGs. ``corrections``: studies per code.
+    """
+
+    site: str
+    pairing: Mapping[str, Any]
+    minimum_count: int
+    patients: Shown
+    studies: Mapping[str, Shown]
+    triplets: Mapping[str, Shown]
+    missing: Mapping[str, Shown]
+    left_out: Mapping[str, Shown]
+    quarantine: Mapping[str, Shown]
+    labels: Mapping[str, LabelCounts]
+    corrections: Mapping[str, Shown]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+
+def data_report(folder: Path, rule: PairingRule, *, minimum_count: int = 5) -> DataReport:
+    """Pairs the studies of a store and counts. Raises `StoreError` for a damaged or missing store."""
+    store = SiteStore.open_read(folder)
+    records = store.records
+    patients = {record.patient_id for record in records}
+    # Splits do not change how a patient is paired, and this report is about the whole site.
+    result = pair(records, rule, dict.fromkeys(patients, Split.TRAIN), store.site)
+    kinds = {kind: result.counts.get(kind, 0) for kind in ("xray-and-ecg", "xray-only", "ecg-only")}
+    others = {name: count for name, count in result.counts.items() if name not in {*kinds, "triplets", "patients"}}
+    refusals = Counter(f"{entry.modality.value}: {entry.reason}" for entry in store.quarantine.values())
+    corrections = Counter(code.partition(":")[0] for record in records for code in set(record.corrections))
+    studies = Counter(record.modality.value for record in records)
+    return DataReport(
+        site=store.site,
+        pairing=rule.model_dump(mode="json"),
+        minimum_count=minimum_count,
+        patients=_shown(len(patients), minimum_count),
+        studies={modality.value: _shown(studies[modality.value], minimum_count) for modality in Modality},
+        triplets=suppressed(kinds, minimum_count),
+        missing={name: _shown(count, minimum_count) for name, count in _missing(result.triplets).items()},
+        left_out={name: _shown(count, minimum_count) for name, count in sorted(others.items()) if count},
+        quarantine=suppressed(dict(sorted(refusals.items())), minimum_count),
+        labels=_labels(records, minimum_count),
+        corrections={name: _shown(count, minimum_count) for name, count in sorted(corrections.items())},
+    )
+
+
+def suppressed(parts: Mapping[str, int], minimum_count: int) -> dict[str, Shown]:
+    """The parts of one whole with small ones hidden, and a second one where subtraction would give the first away."""
+    small = [name for name, count in parts.items() if 0 < count < minimum_count]
+    shown: dict[str, Shown] = {name: _shown(count, minimum_count) for name, count in parts.items()}
+    others = [name for name, count in parts.items() if count and name not in small]
+    if len(small) == 1 and others:
+        shown[min(others, key=lambda name: parts[name])] = "hidden"
+    return shown
+
+
+def render(report: DataReport) -> str:
+    """The report as plain text."""
+    rule = report.pairing
+    days = "" if rule["rule"] == "admission-window" else f", {rule['days']:g} days"
+    lines = [f"Site {report.site}, {report.patients} patients (pairing: {rule['rule']}{days})"]
+    blocks = {
+        "Studies stored": report.studies,
+        "Triplets": report.triplets,
+        "Triplets lacking a part": report.missing,
+        "Not used in pairs": report.left_out,
+        "Quarantined": report.quarantine,
+        "Corrected by the readers": report.corrections,
+    }
+    for title, counts in blocks.items():
+        lines += ["", title, *(_columns(counts) or ["  none"])]
+    return "\n".join([*lines, "", "Labels", *_label_lines(report.labels)])
+
+
+def _columns(counts: Mapping[str, Shown]) -> list[str]:
+    width = max(map(len, counts), default=0)
+    return [f"  {name:<{width}}  {count:>8}" for name, count in counts.items()]
+
+
+def _label_lines(labels: Mapping[str, LabelCounts]) -> list[str]:
+    if not labels:
+        return ["  none"]
+    width = max(*map(len, labels), len("label"))
+    lines = [f"  {'label':<{width}}  {'present':>8}  {'absent':>8}  {'uncertain':>9}  prevalence"]
+    for name, row in labels.items():
+        share = "-" if row.prevalence is None else f"{row.prevalence:.1%}"
+        lines.append(f"  {name:<{width}}  {row.present:>8}  {row.absent:>8}  {row.uncertain:>9}  {share:>10}")
+    return lines
+
+
+def _shown(count: int, minimum_count: int) -> Shown:
+    return f"<{minimum_count}" if 0 < count < minimum_count else count
+
+
+def _missing(triplets: Sequence[Triplet]) -> dict[str, int]:
+    return {
+        "no X-ray": sum(triplet.xray is None for triplet in triplets),
+        "no ECG": sum(triplet.ecg is None for triplet in triplets),
+        "X-ray without report": sum(triplet.xray is not None and triplet.xray_report is None for triplet in triplets),
+        "ECG without report": sum(triplet.ecg is not None and triplet.ecg_report is None for triplet in triplets),
+    }
+
+
+def _labels(records: Sequence[StoredStudy], minimum_count: int) -> dict[str, LabelCounts]:
+    counts: dict[str, Counter[float]] = {}
+    for record in records:
+        if record.modality is not Modality.REPORT:
+            for label, value in record.labels.items():
+                counts.setdefault(label, Counter())[value] += 1
+    return {label: _label_counts(counts[label], minimum_count) for label in sorted(counts)}
+
+
+def _label_counts(values: Counter[float], minimum_count: int) -> LabelCounts:
+    parts = {"present": values[1.0], "absent": values[0.0], "uncertain": values[-1.0]}
+    shown = suppressed(parts, minimum_count)
+    whole = all(isinstance(count, int) for count in shown.values())
+    return LabelCounts(
+        present=shown["present"],
+        absent=shown["absent"],
+        uncertain=shown["uncertain"],
+        prevalence=parts["present"] / sum(parts.values()) if whole else None,
+    )

@@ -1,0 +1,180 @@
+"""Filling a site store from studies: once each, whatever was interrupted, the unusable ones set aside with a reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from more_model.data.convert import Converted, Refused, source_state
+from more_model.data.convert_pool import convert_all
+from more_model.data.preprocessing import Preprocessing
+from more_model.data.store import Key, QuarantinedStudy, SiteStore, StoredStudy
+from more_model.data.study import Study
+from more_model.errors import DataError
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What became of the studies given to one ingest.
+
+    ``stored``, ``already_stored``: counts per modality. ``refused``: per reason, earlier refusals that still stand
+    included. ``corrections``: per code, over what this ingest stored, and ``nan_samples`` likewise. ``changed``: stored
+    studies whose labels, time, patient or group differ in the sources now; the store keeps what it has.
+    """
+
+    studies: int
+    stored: Mapping[str, int] = field(default_factory=dict)
+    already_stored: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+    corrections: Mapping[str, int] = field(default_factory=dict)
+    nan_samples: int = 0
+    changed: int = 0
+
+    @property
+    def refused_share(self) -> float:
+        """Refused studies as a share of all given."""
+        return sum(self.refused.values()) / self.studies if self.studies else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in fields.items()}
+        return {**plain, "refused_share": self.refused_share}
+
+
+def ingest(
+    studies: Sequence[Study],
+    store_path: Path,
+    site: str,
+    preprocessing: Preprocessing,
+    *,
+    ceiling: float = 0.05,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Converts what the store does not hold yet; the store's bytes do not depend on ``workers``.
+
+    May be killed at any time and run again: stored studies are skipped, refused ones only tried again after their file
+    changed. Raises `DataError` at the end where more than ``ceiling`` (a share of all studies given) are refused (what
+    could be stored is stored), `StoreError` for another site or preprocessing, `EnvironmentFault` for a full disk or a
+    missing package.
+    """
+    with _opened(store_path, site, preprocessing) as store:
+        todo, tally = _plan(studies, store)
+        outcomes = convert_all(todo, preprocessing, workers=workers)
+        for done, (study, outcome) in enumerate(zip(todo, outcomes, strict=True), start=len(studies) - len(todo) + 1):
+            _keep(store, study, outcome, tally)
+            if progress is not None:
+                progress(done, len(studies))
+    report = IngestReport(
+        studies=len(studies),
+        stored=dict(tally.stored),
+        already_stored=dict(tally.already_stored),
+        refused=dict(tally.refused),
+        corrections=dict(tally.corrections),
+        nan_samples=tally.nan_samples,
+        changed=tally.changed,
+    )
+    _refuse_above_ceiling(report, ceiling, store_path)
+    return report
+
+
+@dataclass(slots=True)
+class _Tally:
+    stored: Counter[str] = field(default_factory=Counter)
+    already_stored: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    corrections: Counter[str] = field(default_factory=Counter)
+    nan_samples: int = 0
+    changed: int = 0
+
+
+def _keep(store: SiteStore, study: Study, outcome: Converted | Refused, tally: _Tally) -> None:
+    if isinstance(outcome, Refused):
+        store.refuse(_refusal(study, outcome))
+        tally.refused[outcome.reason] += 1
+        return
+    store.append(_record(study, outcome), outcome.array)
+    tally.stored[study.modality.value] += 1
+    # Codes may carry details after a colon ("flat-lead:V3"); counted is the kind.
+    tally.corrections.update(code.partition(":")[0] for code in outcome.corrections)
+    tally.nan_samples += outcome.nan_samples
+
+
+def _opened(path: Path, site: str, preprocessing: Preprocessing) -> SiteStore:
+    if (path / "store.json").exists():
+        return SiteStore.open_append(path, preprocessing=preprocessing, site=site)
+    return SiteStore.create(path, site, preprocessing)
+
+
+def _plan(studies: Sequence[Study], store: SiteStore) -> tuple[list[Study], _Tally]:
+    """The studies to convert, and a tally of those that need no work: stored already, or refused as before."""
+    records: dict[Key, StoredStudy] = {(record.modality, record.study_id): record for record in store.records}
+    quarantine = store.quarantine
+    todo: list[Study] = []
+    tally = _Tally()
+    planned: set[Key] = set()
+    for study in studies:
+        key = (study.modality, study.study_id)
+        if key in planned:
+            raise DataError(
+                f"The id of a {study.modality.value} study is given twice to one ingest.",
+                remedy="Ids must be unique within a modality; see study_prefix of a table mapping.",
+            )
+        planned.add(key)
+        if key in records:
+            tally.already_stored[study.modality.value] += 1
+            tally.changed += _differs(study, records[key])
+        elif key in quarantine and quarantine[key].source_state == source_state(study):
+            tally.refused[quarantine[key].reason] += 1
+        else:
+            todo.append(study)
+    return todo, tally
+
+
+def _differs(study: Study, record: StoredStudy) -> bool:
+    now = (study.labels, study.time, study.patient_id, study.group_id)
+    return now != (record.labels, record.time, record.patient_id, record.group_id)
+
+
+def _record(study: Study, outcome: Converted) -> StoredStudy:
+    # A store belongs to one site, but a simulation may divide it again by the site that the source stated.
+    stated = {"site": study.site} if study.site else {}
+    return StoredStudy(
+        modality=study.modality,
+        study_id=study.study_id,
+        patient_id=study.patient_id,
+        group_id=study.group_id,
+        time=study.time,
+        labels=study.labels,
+        attributes={**stated, **outcome.attributes, **study.attributes},
+        describes=study.describes,
+        text=outcome.text,
+        corrections=outcome.corrections,
+    )
+
+
+def _refusal(study: Study, outcome: Refused) -> QuarantinedStudy:
+    source = "" if study.source is None else str(study.source)
+    return QuarantinedStudy(
+        study.modality, study.study_id, outcome.reason, outcome.message, source, source_state(study)
+    )
+
+
+def _refuse_above_ceiling(report: IngestReport, ceiling: float, store_path: Path) -> None:
+    if report.refused_share <= ceiling:
+        return
+    refused = Counter(report.refused)
+    commonest = ", ".join(f"{reason} ({count})" for reason, count in refused.most_common(5))
+    raise DataError(
+        f"{refused.total()} of {report.studies} studies ({report.refused_share:.1%}) were refused, above the ceiling "
+        f"of {ceiling:.1%}. Commonest reasons: {commonest}.",
+        remedy=f"Look at {store_path / 'quarantine.jsonl'}, mend the cause (a disk not mounted, access rights, the "
+        "wrong column) and run the same command again; all usable studies are stored already.",
+        avoid="delete the refused files from the data set: the cause is often access, not the data.",
+    )

@@ -1,0 +1,137 @@
+"""The plain file operations under a site store: durable writes, the manifest, the writer's lock."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from more_model.data.preprocessing import Preprocessing
+from more_model.errors import EnvironmentFault, StoreError
+
+SCHEMA = 1
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(slots=True)
+class Lock:
+    """The kernel's lock on ``.lock`` in a store; it ends with the process, so no stale lock can remain."""
+
+    descriptor: int
+
+    @classmethod
+    def acquire(cls, folder: Path) -> Lock:
+        """Raises `StoreError` at once where another process (or another writer in this one) holds the lock."""
+        import fcntl
+
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise StoreError(
+                f"Another ingest is writing to {folder}.",
+                remedy="Wait until it has ended.",
+                avoid="delete the .lock file: the lock is the kernel's, and two writers would damage the store.",
+            ) from error
+        return cls(descriptor)
+
+    def release(self) -> None:
+        """Gives the lock up."""
+        os.close(self.descriptor)
+
+
+def write_at(path: Path, offset: int, data: bytes) -> None:
+    """Writes and syncs ``data`` at ``offset``; the file ends after it.
+
+    Raises `EnvironmentFault` where the disk or the quota is full.
+    """
+    try:
+        new = not path.exists()
+        with path.open("r+b" if not new else "xb") as stream:
+            stream.seek(offset)
+            stream.write(data)
+            stream.truncate()
+            stream.flush()
+            os.fsync(stream.fileno())
+        if new:
+            sync_folder(path.parent)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise EnvironmentFault(
+            f"The disk of {path.parent} is full.",
+            remedy="Free some space and run the same command again; everything stored so far is kept.",
+            avoid="delete files of the store.",
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes new names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def manifest_of(site: str, preprocessing: Preprocessing) -> dict[str, Any]:
+    """The content of ``store.json``."""
+    return {
+        "schema": SCHEMA,
+        "site": site,
+        "preprocessing": preprocessing.model_dump(),
+        "preprocessing_digest": preprocessing.digest(),
+    }
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes ``store.json`` whole or not at all."""
+    temporary = folder / "store.json.new"
+    write_at(temporary, 0, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
+    temporary.replace(folder / "store.json")
+    sync_folder(folder)
+
+
+def read_manifest(folder: Path, wanted: Preprocessing | None) -> tuple[str, Preprocessing]:
+    """Site and preprocessing of a store.
+
+    Raises `StoreError` where there is none, where it is damaged or of another schema, where its arrays were made by
+    other reading code, and where its preprocessing is not the one wanted.
+    """
+    path = folder / "store.json"
+    if not path.is_file():
+        raise StoreError(f"{folder} holds no site store.", remedy="Ingest a data set into it first.")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        schema, site = int(manifest["schema"]), str(manifest["site"])
+        digest, fields = manifest["preprocessing_digest"], manifest["preprocessing"]
+        preprocessing = Preprocessing.model_validate(fields) if schema == SCHEMA else Preprocessing()
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise StoreError(f"{path} is damaged.", remedy="Restore it from a backup, or ingest again.") from error
+    if schema != SCHEMA:
+        raise StoreError(f"{path} has schema {schema}, this version reads {SCHEMA}.", remedy="Ingest again.")
+    if digest != preprocessing.digest():
+        raise StoreError(
+            f"{folder} was written by another version of the reading code.",
+            remedy="Delete the folder and ingest again.",
+            avoid="edit store.json: the arrays would still be those of the old code.",
+        )
+    if wanted is not None and wanted != preprocessing:
+        raise _other_preprocessing(folder, preprocessing, wanted)
+    return site, preprocessing
+
+
+def _other_preprocessing(folder: Path, own: Preprocessing, wanted: Preprocessing) -> StoreError:
+    before, asked = own.model_dump(), wanted.model_dump()
+    changes = [f"{name} is {before[name]}, not {asked[name]}" for name in before if before[name] != asked[name]]
+    return StoreError(
+        f"{folder} was written with another preprocessing: {'; '.join(changes)}.",
+        remedy="Use the store's preprocessing, or ingest into a new folder.",
+    )

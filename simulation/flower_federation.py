@@ -1,0 +1,94 @@
+"""The federated arm: hospitals as Flower ClientApps, our round loop over whichever Flower grid the engine provides."""
+
+from __future__ import annotations
+
+from flwr.serverapp import Grid
+
+from client.flower_app import build_client_app
+from client.hospital import Hospital
+from more_model.base import Assembled
+from more_model.exchange import TensorDict, Tensors
+from more_model.model.inventory import export_tensors, import_tensors
+from server.aggregate import aggregation
+from server.flower_grid import GridTransport, discover
+from server.journal import Journal, RoundRecord
+from server.rounds import Federation, run_rounds
+from simulation.arms import CurvePoint, TrainedArm
+from simulation.flower_inprocess import InProcessGrid, partition_of
+from simulation.flower_ray import run_in_ray
+from simulation.site_folder import write_site_folders
+from simulation.workbench import Workbench
+
+#: The simulated sites are on this machine; they connect at once or never.
+_DISCOVERY_TIMEOUT_S = 120.0
+
+
+def train_federated(bench: Workbench, arm: str, seed: int) -> tuple[TrainedArm, list[RoundRecord]]:
+    """Run the rounds that the journal of ``arm`` does not hold yet, on the configured engine."""
+    assembled = bench.assembled()
+    if bench.config.federation.engine == "ray":
+        sites = write_site_folders(bench)
+        threads = bench.config.training.threads
+        tensors, records = run_in_ray(
+            lambda grid: rounds_over_grid(bench, assembled, grid, arm, seed), sites, len(bench.sites), threads
+        )
+    else:
+        hospitals = [_hospital(bench, assembled, site) for site in bench.sites]
+        app = build_client_app(lambda context: hospitals[partition_of(context)])
+        tensors, records = rounds_over_grid(bench, assembled, InProcessGrid(app, len(hospitals)), arm, seed)
+    model = bench.assembled().model
+    import_tensors(model, tensors)
+    curve = tuple(CurvePoint(record.round, record.loss, record.macro_auroc) for record in records)
+    return TrainedArm(model, curve), records
+
+
+def rounds_over_grid(
+    bench: Workbench, assembled: Assembled, grid: Grid, arm: str, seed: int
+) -> tuple[TensorDict, list[RoundRecord]]:
+    """The coordinator's part, the same for every grid."""
+    choice = bench.config.federation
+    federation = Federation(
+        sites=bench.sites,
+        spec=assembled.spec,
+        fingerprint=assembled.fingerprint,
+        method=aggregation(choice.method),
+        settings=choice.rounds,
+        training=bench.config.training.model_dump_json(),
+        seed=seed,
+    )
+    facts = {
+        "spec": assembled.spec.digest(),
+        "fingerprint": assembled.fingerprint.digest(),
+        "training": federation.training,
+        "seed": str(seed),
+        "sites": ",".join(bench.sites),
+        "rounds": str(choice.rounds.rounds),
+        "local_epochs": str(choice.local_epochs),
+    }
+    initial = export_tensors(bench.assembled().model)
+    watcher = bench.assembled().model
+
+    def on_round(number: int, tensors: Tensors) -> float | None:
+        import_tensors(watcher, tensors)
+        bench.on_progress(arm, number, choice.rounds.rounds)
+        return bench.scorer.validation_auroc(watcher)
+
+    journal = Journal(bench.folder / "arms" / arm, run=facts)
+    try:
+        nodes = discover(grid, len(bench.sites), timeout_s=_DISCOVERY_TIMEOUT_S)
+        tensors = run_rounds(federation, GridTransport(grid, nodes), journal, initial, on_round=on_round)
+        return tensors, journal.rounds()
+    finally:
+        journal.close()
+
+
+def _hospital(bench: Workbench, assembled: Assembled, site: str) -> Hospital:
+    # All hospitals share one model object: every round begins by writing all travelling tensors into it.
+    return Hospital(
+        name=site,
+        examples=bench.training_examples(site),
+        assembled=assembled,
+        tokenizer=bench.scorer.tokenizer,
+        max_tokens=bench.scorer.max_tokens,
+        local_epochs=bench.config.federation.local_epochs,
+    )

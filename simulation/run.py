@@ -1,0 +1,159 @@
+"""A whole run: cohort, base, arms, comparison, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from safetensors.numpy import save_file
+
+from more_model.base import load_base
+from more_model.model.inventory import export_tensors, take_inventory
+from server.journal import RoundRecord
+from simulation.arms import TrainedArm, train_alone
+from simulation.cohort import all_studies, build_sites, synthetic_sources
+from simulation.compare import Outcome, build_summary
+from simulation.examples import report_details
+from simulation.flower_federation import train_federated
+from simulation.progress import shown_progress
+from simulation.report.page import write_report
+from simulation.report.table import print_table
+from simulation.run_folder import RunFolder, open_run_folder
+from simulation.scoring import build_scorer
+from simulation.settings import DataChoice, RunConfig
+from simulation.synthetic.tree import write_cohort
+from simulation.warm_up import prepare_base
+from simulation.workbench import OnProgress, Workbench
+
+
+@dataclass(slots=True)
+class _Results:
+    """What the arms of one run have produced so far, by arm name; ``local`` arms are called ``local-<site>``."""
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    rounds: list[RoundRecord] = field(default_factory=list)
+    other_seeds: dict[str, list[float]] = field(default_factory=dict)
+
+
+def run(config: RunConfig, out: Path, *, resume: bool, overwrite: bool, console: Console) -> dict[str, Any]:
+    """Run ``config`` into the directory ``out`` and return what was written to ``summary.json``."""
+    folder = open_run_folder(out, config, resume=resume, overwrite=overwrite)
+    with shown_progress(console) as on_progress:
+        bench = prepare(config, folder, on_progress)
+        results = _run_arms(bench, folder)
+        on_progress("report", 0, 1)
+        model = bench.assembled().model
+        inventory = take_inventory(model)
+        summary = build_summary(bench, inventory, results.outcomes, results.rounds, results.other_seeds)
+        folder.write_json("summary.json", summary)
+        write_report(folder.path, summary, report_details(bench, results.outcomes, config.evaluation.examples))
+        on_progress("report", 1, 1)
+    folder.event("finished", status=summary["status"])
+    print_table(summary, console)
+    console.print(f"report: {folder.path / 'report.html'}", highlight=False, soft_wrap=True)
+    return summary
+
+
+def prepare(config: RunConfig, folder: RunFolder, on_progress: OnProgress) -> Workbench:
+    """Cohort, sites, base and scorer. Everything that exists already is kept."""
+    model, started = config.model.resolved(), time.monotonic()
+    data = _data(config.data, folder, config.ingest_workers, on_progress)
+    on_progress("reading and ingesting", 0, 1)
+    cohorts = build_sites(
+        all_studies(data),
+        data,
+        config.partition,
+        model.preprocessing,
+        folder.workspace / "sites",
+        seed=config.seed,
+        workers=config.ingest_workers,
+    )
+    on_progress("reading and ingesting", 1, 1)
+    folder.event("sites ready", sites=[cohort.name for cohort in cohorts], seconds=time.monotonic() - started)
+    base_folder = prepare_base(
+        config.base,
+        model,
+        config.training,
+        folder.workspace,
+        seed=config.seed,
+        workers=config.ingest_workers,
+        on_step=lambda done, total: on_progress("warming up the base", done, total),
+    )
+    base = load_base(base_folder)
+    folder.event("base ready", seconds=time.monotonic() - started)
+    scorer = build_scorer(
+        config.evaluation,
+        [cohort.examples for cohort in cohorts],
+        base.tokenizer,
+        max_tokens=base.config.text.max_tokens,
+        threads=config.training.threads,
+        seed=config.seed,
+    )
+    return Workbench(config, folder.path, base_folder, base.origin, tuple(cohorts), scorer, on_progress)
+
+
+def _data(choice: DataChoice, folder: RunFolder, workers: int, on_progress: OnProgress) -> DataChoice:
+    if choice.synthetic is None:
+        return choice
+    tree = folder.workspace / "cohort"
+    write_cohort(
+        choice.synthetic,
+        tree,
+        workers=workers,
+        progress=lambda done, total: on_progress("writing the synthetic cohort", done, total),
+    )
+    sources, tables = synthetic_sources(tree)
+    return choice.model_copy(update={"synthetic": None, "sources": sources, "label_tables": tables})
+
+
+def _run_arms(bench: Workbench, folder: RunFolder) -> _Results:
+    results = _Results()
+    for number in range(bench.config.seeds):
+        seed, suffix = bench.config.seed + number, "" if number == 0 else f"-seed{number + 1}"
+        for arm in bench.config.arms:
+            names = [f"local-{site}" for site in bench.sites] if arm == "local" else [arm]
+            for name in names:
+                if number and arm in ("base", "random_encoder"):
+                    continue
+                outcome, records = _one_arm(bench, folder, name, f"{name}{suffix}", seed)
+                if number == 0:
+                    results.outcomes[name] = outcome
+                    results.rounds = records or results.rounds
+                results.other_seeds.setdefault(name, []).append(outcome.table["macro_auroc"])
+    return results
+
+
+def _one_arm(
+    bench: Workbench, folder: RunFolder, name: str, label: str, seed: int
+) -> tuple[Outcome, list[RoundRecord]]:
+    started = time.monotonic()
+    records: list[RoundRecord] = []
+    if name == "federated":
+        trained, records = train_federated(bench, label, seed)
+    elif name == "base":
+        trained = TrainedArm(bench.assembled().model, ())
+    elif name == "random_encoder":
+        trained = TrainedArm(bench.random_model(), ())
+    else:
+        site = name.removeprefix("local-") if name.startswith("local-") else None
+        trained = train_alone(bench, label, seed, site)
+    seconds = time.monotonic() - started
+    site = name.removeprefix("local-") if name.startswith("local-") else None
+    scores = bench.scorer.score(trained.model, probe_site=site)
+    table = {**bench.scorer.table(scores), "seconds": round(seconds, 3)}
+    if name != "random_encoder":
+        checkpoints = folder.path / "checkpoints"
+        checkpoints.mkdir(exist_ok=True)
+        save_file(export_tensors(trained.model), checkpoints / f"{label}.safetensors")
+    folder.event("arm finished", arm=label, seconds=seconds, macro_auroc=table["macro_auroc"])
+    return Outcome(table, scores, trained.curve), records
+
+
+def final_auroc(summary: Mapping[str, Any], arm: str) -> float | None:
+    """The zero-shot macro AUROC of an arm of a finished run."""
+    value = summary["arms"].get(arm, {}).get("macro_auroc")
+    return None if value is None else float(value)

@@ -1,0 +1,146 @@
+"""Everything that is measured of one trained model on held-out patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from more_model.data.study import Modality, Split
+from more_model.evaluation.auroc import auroc, roc_curve
+from more_model.evaluation.embedded import EmbeddedSet, ScoredLabel
+from more_model.evaluation.linear_probe import probe
+from more_model.evaluation.prompt_sets import PromptSet, load_prompts
+from more_model.evaluation.retrieval import retrieval
+from more_model.evaluation.summary import summarise
+from more_model.evaluation.zero_shot import encode_prompts, zero_shot
+from more_model.model.more import More
+from more_model.training.embed import embed, embed_texts
+from more_model.training.examples import Examples
+from more_model.training.words import PREFIX
+from simulation.settings import EvaluationChoice
+
+
+@dataclass(frozen=True, slots=True)
+class ArmScores:
+    """One trained model's scores and embeddings on the pooled test set."""
+
+    zero_shot: list[ScoredLabel]
+    probe: list[ScoredLabel]
+    test: EmbeddedSet
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """The same questions for every arm."""
+
+    choice: EvaluationChoice
+    prompts: PromptSet
+    train: Examples
+    validation: Examples
+    test: Examples
+    tokenizer: Any
+    max_tokens: int
+    threads: int
+    seed: int
+
+    def score(self, model: More, *, probe_site: str | None = None) -> ArmScores:
+        """Zero-shot and linear-probe scores of every test row that states a label.
+
+        The probe of a local arm is fitted on the labels of ``probe_site`` alone: a hospital that did not join has no
+        others.
+        """
+        test = self.embedded(model, self.test)
+        probed: list[ScoredLabel] = []
+        if self.choice.linear_probe:
+            train = self.embedded(model, _of_site(self.train, probe_site))
+            validation = self.embedded(model, _of_site(self.validation, probe_site))
+            policy = self.choice.uncertainty
+            probed = probe(train, validation, test, self.prompts.tasks, policy=policy, seed=self.seed)
+        return ArmScores(self.zero_shot(model, test), probed, test)
+
+    def zero_shot(self, model: More, embedded: EmbeddedSet) -> list[ScoredLabel]:
+        """Scores against the prompts alone."""
+        directions = encode_prompts(
+            self.prompts,
+            lambda texts: embed_texts(model, texts, tokenizer=self.tokenizer, max_tokens=self.max_tokens),
+        )
+        return zero_shot(embedded, self.prompts, directions, policy=self.choice.uncertainty)
+
+    def validation_auroc(self, model: More) -> float | None:
+        """Zero-shot macro AUROC on validation patients, for learning curves; None where no label has both classes."""
+        if len(self.validation) == 0:
+            return None
+        scored = self.zero_shot(model, self.embedded(model, self.validation))
+        values = [auroc(item.y, item.score).value for item in scored if item.reason is None]
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if known else None
+
+    def embedded(self, model: More, examples: Examples) -> EmbeddedSet:
+        """The embeddings of ``examples`` with their labels."""
+        result = embed(model, examples, tokenizer=self.tokenizer, max_tokens=self.max_tokens, threads=self.threads)
+        labels = {task.label: _label_column(examples, task.label) for task in self.prompts.tasks}
+        return EmbeddedSet(
+            patient=[triplet.patient_id for triplet in examples.triplets],
+            site=[triplet.site for triplet in examples.triplets],
+            xray=result.xray,
+            ecg=result.ecg,
+            text=result.text,
+            report=list(result.words),
+            xray_features=result.xray_features,
+            ecg_features=result.ecg_features,
+            labels=labels,
+        )
+
+    def table(self, scores: ArmScores) -> dict[str, Any]:
+        """The arm's part of summary.json."""
+        replicates, seed = self.choice.replicates, self.seed
+        table = summarise(scores.zero_shot, replicates=replicates, seed=seed)
+        if scores.probe:
+            table["linear_probe"] = summarise(scores.probe, replicates=replicates, seed=seed)
+        if self.choice.retrieval:
+            table["retrieval"] = retrieval(scores.test, replicates=min(replicates, 200), seed=seed)
+        return table
+
+
+def build_scorer(
+    choice: EvaluationChoice, examples: Sequence[Examples], tokenizer: Any, *, max_tokens: int, threads: int, seed: int
+) -> Scorer:
+    """The scorer over the pooled splits of all sites; prompts get the prefixes that the texts were trained with."""
+    prompts = load_prompts(choice.prompts, languages=choice.languages)
+    if choice.labels:
+        prompts = prompts.only(choice.labels)
+    prompts = prompts.with_prefix({m.value: f"{PREFIX[m]} " for m in (Modality.XRAY, Modality.ECG)})
+    merged = Examples.merged(examples)
+    parts = {split: merged.of_split(split) for split in Split}
+    return Scorer(
+        choice,
+        prompts,
+        parts[Split.TRAIN],
+        parts[Split.VALIDATION],
+        parts[Split.TEST],
+        tokenizer,
+        max_tokens,
+        threads,
+        seed,
+    )
+
+
+def roc_curves(scored: Sequence[ScoredLabel]) -> dict[str, tuple[list[float], list[float]]]:
+    """False and true positive rates per label that has a value."""
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for item in scored:
+        if item.reason is None and auroc(item.y, item.score).value is not None:
+            false_rate, true_rate = roc_curve(item.y, item.score)
+            curves[item.task.label] = (false_rate.tolist(), true_rate.tolist())
+    return curves
+
+
+def _of_site(examples: Examples, site: str | None) -> Examples:
+    return examples if site is None else examples.where(lambda triplet: triplet.site == site)
+
+
+def _label_column(examples: Examples, label: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.array([triplet.labels.get(label, np.nan) for triplet in examples.triplets], dtype=np.float64)

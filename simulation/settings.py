@@ -1,0 +1,212 @@
+"""The configuration of one simulated federation, validated whole before anything is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from more_model.data.pairing import PairingRule
+from more_model.data.sources import LabelTable, Source, resolve
+from more_model.data.split import SplitRule
+from more_model.errors import ConfigError
+from more_model.evaluation.embedded import UncertaintyPolicy
+from more_model.model.config import ModelConfig, load_config, preset
+from more_model.settings import load_settings, read_mapping, validated
+from more_model.training.settings import TrainingSettings
+from more_model.training.words import LabelWording
+from server.rounds import RoundSettings
+from simulation.partition import Partition
+from simulation.synthetic.config import SynthConfig
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelChoice(_Part):
+    """A named preset with overrides, or a file."""
+
+    preset: str = "tiny"
+    file: Path | None = None
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+    def resolved(self) -> ModelConfig:
+        """The model configuration; ConfigError lists all faults."""
+        return load_config(self.file) if self.file is not None else preset(self.preset, self.overrides)
+
+
+class WarmUp(_Part):
+    """Training of the whole base on a public synthetic cohort that shares no patient with the hospitals."""
+
+    cohort: SynthConfig
+    epochs: int = Field(default=10, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+
+
+class BaseChoice(_Part):
+    """Where the frozen base comes from: a ``path`` (a base folder), a ``warm-up``, or the model's own configured
+    weights and seed (``seeded``; its tokenizer from ``tokenizer``, a local folder, or trained on the *public* texts of
+    ``tokenizer_texts``, a UTF-8 file with one text a line)."""
+
+    kind: Literal["warm-up", "path", "seeded"] = "warm-up"
+    path: Path | None = None
+    warm_up: WarmUp | None = None
+    tokenizer: Path | None = None
+    tokenizer_texts: Path | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind == "path" and self.path is None:
+            raise ValueError('kind = "path" needs a path')
+        if self.kind == "warm-up" and self.warm_up is None:
+            raise ValueError('kind = "warm-up" needs a [base.warm_up] table')
+        if self.kind == "seeded" and self.tokenizer is None and self.tokenizer_texts is None:
+            raise ValueError('kind = "seeded" needs a tokenizer folder or tokenizer_texts')
+        return self
+
+
+class DataChoice(_Part):
+    """Either a ``synthetic`` cohort that the run writes itself, or ``sources`` on disk."""
+
+    synthetic: SynthConfig | None = None
+    sources: tuple[Source, ...] = ()
+    label_tables: tuple[LabelTable, ...] = ()
+    pairing: PairingRule = PairingRule()
+    split: SplitRule = SplitRule()
+    #: Sentences for studies without a report; a run that uses any says "label prompts", never "reports".
+    label_wordings: tuple[LabelWording, ...] = ()
+    quarantine_ceiling: float = Field(default=0.05, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.synthetic is None) == (not self.sources):
+            raise ValueError("give either synthetic or sources")
+        return self
+
+
+class FederationChoice(_Part):
+    """Rounds, LoRA method and engine. ``local_epochs`` passes over a site's own patients make one round."""
+
+    rounds: RoundSettings = RoundSettings()
+    local_epochs: int = Field(default=1, ge=1)
+    method: Literal["fedit", "ffa"] = "ffa"
+    public_seed: int = 2410_16239
+    engine: Literal["inprocess", "ray"] = "inprocess"
+
+
+class EvaluationChoice(_Part):
+    """Zero-shot prompts (a set of the package by name, or a file), labels (all of the set by default), intervals."""
+
+    prompts: str = "chexpert_ecg"
+    labels: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    uncertainty: UncertaintyPolicy = "ignore"
+    replicates: int = Field(default=1000, ge=10)
+    linear_probe: bool = True
+    retrieval: bool = True
+    examples: int = Field(default=4, ge=0)
+
+
+class RunConfig(_Part):
+    """A whole run."""
+
+    name: str
+    seed: int = 7
+    #: How many seeds each arm is trained with; splits, sites and base stay the same.
+    seeds: int = Field(default=1, ge=1)
+    model: ModelChoice = ModelChoice()
+    base: BaseChoice
+    data: DataChoice
+    partition: Partition = Partition()
+    training: TrainingSettings = TrainingSettings()
+    federation: FederationChoice = FederationChoice()
+    evaluation: EvaluationChoice = EvaluationChoice()
+    arms: tuple[Literal["centralized", "federated", "local", "base", "random_encoder"], ...] = (
+        "centralized",
+        "federated",
+        "local",
+        "base",
+        "random_encoder",
+    )
+    ingest_workers: int = Field(default=2, ge=1)
+
+    @model_validator(mode="after")
+    def _public_is_public(self) -> Self:
+        public = self.base.warm_up.cohort if self.base.kind == "warm-up" and self.base.warm_up else None
+        private = self.data.synthetic
+        if public and private:
+            first, last = public.first_subject_id, public.first_subject_id + public.patients
+            if first < private.first_subject_id + private.patients and private.first_subject_id < last:
+                raise ValueError(
+                    "the public cohort of base.warm_up shares patient numbers with data.synthetic:"
+                    " move first_subject_id of one of them"
+                )
+        return self
+
+
+def load_run_config(path: Path) -> RunConfig:
+    """A run configuration; relative paths in it are taken from its own folder.
+
+    Raises:
+        ConfigError: every fault, those of the model preset and its overrides included.
+    """
+    faults: list[str] = []
+    try:
+        config = load_settings(RunConfig, path)
+    except ConfigError as error:
+        raise ConfigError(error.where, [*error.faults, *_model_faults(path)], remedy=error.remedy) from error
+    config = _anchored(config, path.parent)
+    try:
+        config.model.resolved()
+    except ConfigError as error:
+        faults += error.faults
+    if faults:
+        raise ConfigError(str(path), faults)
+    return config
+
+
+def with_options(
+    config: RunConfig, *, engine: str | None, base: Path | None, seed: int | None, seeds: int | None
+) -> RunConfig:
+    """``config`` with what a command line says instead; validated again as a whole."""
+    content = config.model_dump()
+    if engine is not None:
+        content["federation"]["engine"] = engine
+    if base is not None:
+        content["base"] = {"kind": "path", "path": base}
+    content |= {key: value for key, value in (("seed", seed), ("seeds", seeds)) if value is not None}
+    return validated(RunConfig, content, "the configuration with the options of the command line")
+
+
+def _model_faults(path: Path) -> list[str]:
+    content = read_mapping(path).get("model", {})
+    if not isinstance(content, dict) or not set(content) <= {"preset", "overrides"}:
+        return []
+    try:
+        preset(str(content.get("preset", "tiny")), dict(content.get("overrides", {})))
+    except ConfigError as error:
+        return [f"model: {fault}" for fault in error.faults]
+    return []
+
+
+def _anchored(config: RunConfig, folder: Path) -> RunConfig:
+    data = config.data.model_copy(
+        update={
+            "sources": tuple(resolve(source, folder) for source in config.data.sources),
+            "label_tables": tuple(resolve(table, folder) for table in config.data.label_tables),
+            "pairing": resolve(config.data.pairing, folder),
+        }
+    )
+    prompts = config.evaluation.prompts
+    if prompts.endswith(".toml"):
+        prompts = str(folder / prompts)
+    return config.model_copy(
+        update={
+            "data": data,
+            "model": resolve(config.model, folder),
+            "base": resolve(config.base, folder),
+            "evaluation": config.evaluation.model_copy(update={"prompts": prompts}),
+        }
+    )

@@ -1,0 +1,52 @@
+"""A prepared site on disk, for hospitals that run in other processes (Ray actors, `flwr run`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from client.hospital import Hospital
+from more_model.base import assemble, load_base
+from more_model.data.study import Split
+from more_model.settings import load_settings
+from simulation.cohort import read_site
+from simulation.settings import RunConfig
+from simulation.workbench import Workbench
+
+_INDEX = "sites.json"
+
+
+def write_site_folders(bench: Workbench) -> Path:
+    """Write what another process needs to open the run's sites; returns the file to give it."""
+    workspace = bench.folder / "workspace"
+    (workspace / "run.json").write_text(bench.config.model_dump_json(), encoding="utf-8")
+    index = workspace / _INDEX
+    facts = {"base": str(bench.base_folder.resolve()), "sites": list(bench.sites)}
+    index.write_text(json.dumps(facts), encoding="utf-8")
+    return index.resolve()
+
+
+@lru_cache(maxsize=64)
+def open_hospital(index: Path, partition: int) -> Hospital:
+    """The hospital with this partition number; opened once per process."""
+    facts = json.loads(index.read_text(encoding="utf-8"))
+    site = facts["sites"][partition]
+    config = load_settings(RunConfig, index.parent / "run.json")
+    examples, _, _ = read_site(index.parent / "sites" / site, config.data)
+    base = load_base(Path(facts["base"]))
+    return Hospital(
+        name=site,
+        examples=examples.of_split(Split.TRAIN),
+        assembled=assemble(base, config.federation.method, config.federation.public_seed),
+        tokenizer=base.tokenizer,
+        max_tokens=base.config.text.max_tokens,
+        local_epochs=config.federation.local_epochs,
+    )
+
+
+def hospital_of_context(node_config: Mapping[str, Any], index: Path) -> Hospital:
+    """The hospital of a simulated Flower node, by its ``partition-id``."""
+    return open_hospital(index, int(node_config["partition-id"]))

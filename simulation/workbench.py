@@ -1,0 +1,57 @@
+"""What all arms of a run share: the base, the sites, the settings and the scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from more_model.base import Assembled, assemble, load_base
+from more_model.data.study import Split
+from more_model.model.more import More, build_more
+from more_model.training.examples import Examples
+from more_model.training.loop import resolve_device
+from more_model.training.seeds import derived_seed
+from simulation.cohort import SiteCohort
+from simulation.scoring import Scorer
+from simulation.settings import RunConfig
+
+#: Called with a word for what is being done, the steps done and the steps in all.
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """One prepared run."""
+
+    config: RunConfig
+    folder: Path
+    base_folder: Path
+    base_origin: str
+    cohorts: tuple[SiteCohort, ...]
+    scorer: Scorer
+    on_progress: OnProgress
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Site names, in the order of their partitions."""
+        return tuple(cohort.name for cohort in self.cohorts)
+
+    def training_examples(self, site: str | None = None) -> Examples:
+        """The training split of one site, or of all sites together."""
+        parts = [c.examples.of_split(Split.TRAIN) for c in self.cohorts if site is None or c.name == site]
+        return Examples.merged(parts)
+
+    def assembled(self) -> Assembled:
+        """A fresh model on the base, with the run's LoRA method."""
+        choice = self.config.federation
+        built = assemble(load_base(self.base_folder), choice.method, choice.public_seed)
+        built.model.to(resolve_device(self.config.training.device))
+        return built
+
+    def random_model(self) -> More:
+        """The same architecture with random weights everywhere: what a probe can do alone, the zero of zero-shot."""
+        base = load_base(self.base_folder)
+        seed = derived_seed(self.config.seed, "random encoder")
+        model = build_more(base.config, seed=seed, pad_id=int(base.tokenizer.pad_token_id))
+        return model.to(resolve_device(self.config.training.device))

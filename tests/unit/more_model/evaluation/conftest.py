@@ -1,0 +1,67 @@
+"""Builders for tiny embedded sets and scored labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from more_model.evaluation.embedded import EmbeddedSet, LabelTask, ScoredLabel
+
+MakeSet = Callable[..., EmbeddedSet]
+MakeScored = Callable[..., ScoredLabel]
+
+
+@pytest.fixture
+def make_set() -> MakeSet:
+    """An embedded set of n rows with unit embeddings; any part can be given instead."""
+
+    def build(n: int = 6, *, seed: int = 0, width: int = 4, features: int = 5, **parts: object) -> EmbeddedSet:
+        generator = np.random.default_rng(seed)
+
+        def unit() -> NDArray[np.float32]:
+            rows = generator.normal(size=(n, width))
+            return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+        defaults: dict[str, object] = {
+            "patient": [f"p{i}" for i in range(n)],
+            "site": ["north" if i % 2 else "south" for i in range(n)],
+            "xray": unit(),
+            "ecg": unit(),
+            "text": unit(),
+            "report": [f"report {i}" for i in range(n)],
+            "xray_features": generator.normal(size=(n, features)).astype(np.float32),
+            "ecg_features": generator.normal(size=(n, features)).astype(np.float32),
+            "labels": {},
+        }
+        return EmbeddedSet(**{**defaults, **parts})  # type: ignore[arg-type]
+
+    return build
+
+
+@pytest.fixture
+def make_scored() -> MakeScored:
+    """A scored label; patients are numbered and all at site ``north`` unless given."""
+
+    def build(
+        y: Sequence[float],
+        score: Sequence[float],
+        *,
+        label: str = "Edema",
+        modality: str = "xray",
+        patient: Sequence[str] | None = None,
+        site: Sequence[str] | None = None,
+        reason: str | None = None,
+    ) -> ScoredLabel:
+        return ScoredLabel(
+            task=LabelTask(label, modality),  # type: ignore[arg-type]
+            y=np.asarray(y, dtype=np.float64),
+            score=np.asarray(score, dtype=np.float64),
+            patient=list(patient) if patient is not None else [f"p{i}" for i in range(len(y))],
+            site=list(site) if site is not None else ["north"] * len(y),
+            reason=reason,
+        )
+
+    return build
