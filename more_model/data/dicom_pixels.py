@@ -142,8 +142,8 @@ def _guarded(compute: Any, reason: str, cause: str) -> npt.NDArray[Any]:
     except (MemoryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        # Decoders raise nearly every built-in exception on damaged streams, and those written in Rust a panic that is no
-        # `Exception`: uncaught, one damaged file would end a whole ingest.
+        # Decoders raise nearly every built-in exception on damaged streams; those written in Rust raise a panic, which
+        # is no `Exception`: uncaught, one damaged file would end a whole ingest.
         raise InputRefused(reason, cause, remedy="transfer the file again or export it uncompressed") from error
     return result
 

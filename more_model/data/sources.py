@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from more_model.data.label_table import LabelTable, join_labels
 from more_model.data.mimic_cxr import read_mimic_cxr, read_mimic_cxr_jpg
@@ -83,9 +83,17 @@ Source = Annotated[MimicCxrJpg | MimicCxr | MimicEcg | Table, Field(discriminato
 class SourcesFile(_Strict):
     """What a site's SOURCES.toml may hold."""
 
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[Source, ...]
     label_tables: tuple[LabelTable, ...] = ()
     preprocessing: Preprocessing = Preprocessing()
+
+    @field_validator("sources")
+    @classmethod
+    def _not_empty(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        # Field(min_length=1) would count only the valid entries and so report a fault that is none.
+        if not sources:
+            raise ValueError("name at least one source")
+        return sources
 
 
 def load_sources(path: Path) -> SourcesFile:

@@ -214,6 +214,13 @@ def anchored(mapping: TableMapping, base: Path) -> TableMapping:
 def validation_faults(error: ValidationError) -> list[str]:
     """One line a fault: where in the configuration, and what is wrong."""
     return [
-        f"{'.'.join(map(str, entry['loc'])) or 'as a whole'}: {entry['msg'].removeprefix('Value error, ')}"
+        f"{_place(entry['loc'])}: {entry['msg'].removeprefix('Value error, ')}"
         for entry in error.errors(include_url=False)
+        # A mapping may stand where a path may, too: that a faulty mapping is no path either helps nobody.
+        if not (entry["type"] == "path_type" and isinstance(entry["input"], Mapping))
     ]
+
+
+def _place(parts: tuple[int | str, ...]) -> str:
+    # pydantic puts the names of its validators between the keys, in square brackets.
+    return ".".join(str(part) for part in parts if "[" not in str(part)) or "as a whole"

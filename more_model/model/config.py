@@ -59,7 +59,8 @@ class EcgTower(Vit):
 class TextTower(_Part):
     """Either ``path`` (any Hugging Face encoder or decoder-only model in a local folder) or a RoBERTa of the sizes
     given, initialised from the seed. ``pooling``: ``auto`` takes the masked mean for encoders and the last token for
-    decoders; ``mean-all`` is the published mean over all positions, padding included."""
+    decoders; ``mean-all`` is the published mean over all positions, padding included. ``dropout`` belongs to the
+    seeded RoBERTa; a model from a folder keeps its own."""
 
     path: Path | None = None
     width: int = Field(default=768, ge=8)
@@ -67,6 +68,7 @@ class TextTower(_Part):
     heads: int = Field(default=12, ge=1)
     vocabulary: int = Field(default=50265, ge=8)
     max_tokens: int = Field(default=512, ge=8, le=8192)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
     pooling: Literal["auto", "mean", "last", "mean-all"] = "auto"
 
 

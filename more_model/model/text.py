@@ -68,6 +68,8 @@ def _seeded_roberta(tower: TextTower, pad_id: int) -> RobertaModel:
         max_position_embeddings=tower.max_tokens + pad_id + 1,
         type_vocab_size=1,
         pad_token_id=pad_id,
+        hidden_dropout_prob=tower.dropout,
+        attention_probs_dropout_prob=tower.dropout,
         attn_implementation="sdpa",
     )
     return RobertaModel(config, add_pooling_layer=False)

@@ -13,10 +13,20 @@ from more_model.data.mimic_cxr import CHEXPERT_LABELS, mimic_cxr_times, read_mim
 from more_model.data.study import Modality, Study
 from more_model.errors import DataError
 
-METADATA = (
-    "dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns,StudyDate,StudyTime,"
-    "ProcedureCodeSequence_CodeMeaning,ViewCodeSequence_CodeMeaning,PatientOrientationCodeSequence_CodeMeaning"
-).split(",")
+METADATA = [
+    "dicom_id",
+    "subject_id",
+    "study_id",
+    "PerformedProcedureStepDescription",
+    "ViewPosition",
+    "Rows",
+    "Columns",
+    "StudyDate",
+    "StudyTime",
+    "ProcedureCodeSequence_CodeMeaning",
+    "ViewCodeSequence_CodeMeaning",
+    "PatientOrientationCodeSequence_CodeMeaning",
+]
 IMAGES = {
     # dicom id: subject, study, view, date, time
     "aaaa-1": ("10000032", "50414267", "PA", "21800506", "213014.531"),

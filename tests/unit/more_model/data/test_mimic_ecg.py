@@ -18,7 +18,8 @@ MEASURES = "bandwidth,filtering,rr_interval,p_onset,p_end,qrs_onset,qrs_end,t_en
 
 def machine_row(subject: str, study: str, cart: str, lines: dict[int, str]) -> str:
     reports = ",".join(lines.get(number, "") for number in range(18))
-    return f"{subject},{study},{cart},2180-05-06 09:00:00,{reports},0.05-150 Hz,60 Hz notch,659,40,128,170,258,518,81,77,65"
+    measures = "0.05-150 Hz,60 Hz notch,659,40,128,170,258,518,81,77,65"
+    return f"{subject},{study},{cart},2180-05-06 09:00:00,{reports},{measures}"
 
 
 def write_release(root: Path, *, compressed: bool = False) -> Path:
@@ -28,14 +29,15 @@ def write_release(root: Path, *, compressed: bool = False) -> Path:
         "10000032,44458630,44458630,2180-07-23 09:54:00,files/p1000/p10000032/s44458630/44458630",
         "10000117,45090959,45090959,,files/p1000/p10000117/s45090959/45090959",
     ]
+    lines = {0: "Sinus rhythm", 1: " ", 4: "Possible septal infarct", 17: "Abnormal ECG"}
     machine = [
         f"subject_id,study_id,cart_id,ecg_time,{REPORTS},{MEASURES}",
-        machine_row("10000032", "40689238", "6848296.0", {0: "Sinus rhythm", 1: " ", 4: "Possible septal infarct", 17: "Abnormal ECG"}),
+        machine_row("10000032", "40689238", "6848296.0", lines),
         machine_row("10000032", "44458630", "6848296", {0: "Sinus rhythm."}),
-    ]  # fmt: skip
+    ]
     root.mkdir(exist_ok=True)
-    for stem, lines in (("record_list", records), ("machine_measurements", machine)):
-        data = ("\n".join(lines) + "\n").encode()
+    for stem, rows in (("record_list", records), ("machine_measurements", machine)):
+        data = ("\n".join(rows) + "\n").encode()
         (root / f"{stem}.csv{'.gz' if compressed else ''}").write_bytes(gzip.compress(data) if compressed else data)
     return root
 

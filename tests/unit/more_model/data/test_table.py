@@ -103,7 +103,8 @@ def test_one_column_with_several_labels(tmp_path: Path, when_empty: str, second:
 
 
 def test_codes_in_a_dictionary_through_a_code_book(tmp_path: Path) -> None:
-    text = "pid,acc,trace,scp\n1,a,t,\"{'IMI': 15.0, 'SR': 0.0}\"\n2,b,t,\"{'SR': 0.0}\"\n3,c,t,\"{'IMI': 0.0, 'NDT': 100.0}\"\n"
+    cells = ("{'IMI': 15.0, 'SR': 0.0}", "{'SR': 0.0}", "{'IMI': 0.0, 'NDT': 100.0}")
+    text = "pid,acc,trace,scp\n" + "".join(f'{place},{place},t,"{cell}"\n' for place, cell in enumerate(cells))
     (tmp_path / "book.csv").write_text(",diagnostic,diagnostic_class\nIMI,1.0,MI\nNDT,1.0,STTC\nSR,,\nVCLVH,0,HYP\n")
     codes = {"path": "book.csv", "value": "diagnostic_class", "where": [{"column": "diagnostic", "in": ["1"]}]}
     rule = {"column": "scp", "cell": "dict", "values": ["MI", "STTC"], "codes": codes}
@@ -143,7 +144,7 @@ def test_times_need_their_format(tmp_path: Path) -> None:
 
 
 def test_all_missing_columns_are_named_with_those_found(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no columns 'film2', 'when', 'gender'.*It has: 'pid', 'acc'"):
+    with pytest.raises(DataError, match=r"no columns 'when', 'film2', 'gender'.*It has: 'pid', 'acc'"):
         read(tmp_path, xray="film2", time="when", attributes=["gender"])
 
 
@@ -230,7 +231,10 @@ ecg = "filename_lr"
 column = "scp_codes"
 cell = "dict"
 values = ["NORM", "MI", "STTC", "CD", "HYP"]
-codes = {{ path = "{data}/ecg/ptbxl/scp_statements.csv", value = "diagnostic_class", where = [{{ column = "diagnostic", in = ["1"] }}] }}
+[multi_label.codes]
+path = "{data}/ecg/ptbxl/scp_statements.csv"
+value = "diagnostic_class"
+where = [{{ column = "diagnostic", in = ["1"] }}]
 """
 
 

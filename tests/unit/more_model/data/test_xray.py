@@ -187,7 +187,7 @@ def test_a_panic_of_a_decoder_is_a_refusal(write_dicom: Write) -> None:
 
     path = write_dicom(np.random.default_rng(1).integers(0, 4096, (48, 64), dtype=np.uint16), compress=RLE)
     dataset = pydicom.dcmread(path)
-    dataset.Rows = 40
+    dataset.Columns = 61
     dataset.save_as(path)
     assert refusal_of(path) == "damaged-pixels"
 
