@@ -65,7 +65,7 @@ def data_report(folder: Path, rule: PairingRule, *, minimum_count: int = 5) -> D
     kinds = {kind: result.counts.get(kind, 0) for kind in ("xray-and-ecg", "xray-only", "ecg-only")}
     others = {name: count for name, count in result.counts.items() if name not in {*kinds, "triplets", "patients"}}
     refusals = Counter(f"{entry.modality.value}: {entry.reason}" for entry in store.quarantine.values())
-    corrections = Counter(code.partition(":")[0] for record in records for code in set(record.corrections))
+    corrections = Counter(kind for record in records for kind in _correction_kinds(record))
     studies = Counter(record.modality.value for record in records)
     return DataReport(
         site=store.site,
@@ -124,6 +124,11 @@ def _label_lines(labels: Mapping[str, LabelCounts]) -> list[str]:
         share = "-" if row.prevalence is None else f"{row.prevalence:.1%}"
         lines.append(f"  {name:<{width}}  {row.present:>8}  {row.absent:>8}  {row.uncertain:>9}  {share:>10}")
     return lines
+
+
+def _correction_kinds(record: StoredStudy) -> set[str]:
+    # A code may carry details after a colon ("flat-lead:V3"): one study counts once for its kind.
+    return {code.partition(":")[0] for code in record.corrections}
 
 
 def _shown(count: int, minimum_count: int) -> Shown:

@@ -38,7 +38,8 @@ def convert_all(studies: Sequence[Study], preprocessing: Preprocessing, *, worke
         running = False
         with _pool(workers) as pool:
             for chunk, outcomes in _in_order(pool, chunks, preprocessing, workers):
-                if outcomes is None:
+                # A chunk that was finished out of turn is done again: outcomes must keep the order of the studies.
+                if outcomes is None or suspects:
                     suspects += chunk
                 else:
                     yield from outcomes

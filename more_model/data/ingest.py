@@ -23,8 +23,8 @@ class IngestReport:
     """What became of the studies given to one ingest.
 
     ``stored``, ``already_stored``: counts per modality. ``refused``: per reason, earlier refusals that still stand
-    included. ``corrections``: per code, over what this ingest stored, and ``nan_samples`` likewise. ``changed``: stored
-    studies whose labels, time, patient or group differ in the sources now; the store keeps what it has.
+    included. ``corrections``: studies per code, over what this ingest stored; ``nan_samples`` likewise. ``changed``:
+    stored studies whose labels, time, patient or group differ in the sources now; the store keeps what it has.
     """
 
     studies: int
@@ -102,7 +102,7 @@ def _keep(store: SiteStore, study: Study, outcome: Converted | Refused, tally: _
     store.append(_record(study, outcome), outcome.array)
     tally.stored[study.modality.value] += 1
     # Codes may carry details after a colon ("flat-lead:V3"); counted is the kind.
-    tally.corrections.update(code.partition(":")[0] for code in outcome.corrections)
+    tally.corrections.update({code.partition(":")[0] for code in outcome.corrections})
     tally.nan_samples += outcome.nan_samples
 
 

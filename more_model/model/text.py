@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,14 +27,36 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """``ids``, ``mask``: [n, tokens], mask 1 on words and 0 on padding (on the right) -> features [n, width]."""
-        states: Tensor = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         if self.pooling == "mean-all":
-            return states.mean(dim=1)
+            pooled: Tensor = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state.mean(dim=1)
+            return pooled
+        lengths = mask.sum(dim=1)
+        order = torch.argsort(lengths, stable=True)
+        parts = [
+            self._pooled(ids[rows, : int(lengths[rows].max())], mask[rows, : int(lengths[rows].max())])
+            for rows in order.split(_shorter_rows(lengths[order].tolist()))
+        ]
+        return torch.cat(parts)[torch.argsort(order)]
+
+    def _pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
+        states: Tensor = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         if self.pooling == "last":
             last = mask.sum(dim=1).clamp(min=1) - 1
             return states[torch.arange(len(states), device=states.device), last]
         weight = mask.to(states.dtype)[..., None]
         return (states * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+
+
+def _shorter_rows(ascending: Sequence[int]) -> list[int]:
+    """How to cut texts, sorted by length, into at most two groups so that the fewest padded positions are computed:
+    prompts and ECG statements are a fraction of the length of an X-ray report."""
+    count = len(ascending)
+    costs = [rows * ascending[rows - 1] + (count - rows) * ascending[-1] for rows in range(1, count)]
+    whole = count * ascending[-1]
+    if not costs or min(costs) > 0.8 * whole:
+        return [count]
+    shorter = costs.index(min(costs)) + 1
+    return [shorter, count - shorter]
 
 
 def build_text_encoder(tower: TextTower, pad_id: int) -> tuple[TextEncoder, int]:

@@ -1,0 +1,102 @@
+"""The data report: right counts, and small ones kept from sight."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.data_report import LabelCounts, data_report, render, suppressed
+from more_model.data.pairing import PairingRule
+from more_model.data.preprocessing import Preprocessing
+from more_model.data.store import QuarantinedStudy, SiteStore, StoredStudy
+from more_model.data.study import Modality
+
+SMALL = Preprocessing(image_size=16, ecg_rate_hz=50, ecg_seconds=1)
+START = datetime(2180, 1, 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve patients with an X-ray and its report; eight of them an ECG 10 days later, two of these 100 days later."""
+    with SiteStore.create(tmp_path / "s", "north", SMALL) as store:
+        for number in range(12):
+            name = str(number)
+            labels = {"Edema": 1.0 if number < 6 else 0.0, "Mass": float(number < 2)}
+            fields = {"patient_id": name, "group_id": name, "time": START}
+            corrections = ("flat-lead:V3", "flat-lead:V4") if number < 7 else ()
+            store.append(
+                StoredStudy(Modality.XRAY, name, labels=labels, corrections=corrections, **fields),  # type: ignore[arg-type]
+                np.zeros((16, 16), np.uint8),
+            )
+            store.append(StoredStudy(Modality.REPORT, name, describes=Modality.XRAY, text="clear", **fields))  # type: ignore[arg-type]
+            if number < 8:
+                days = 10 if number < 6 else 100
+                fields["time"] = START + timedelta(days=days)
+                ecg = StoredStudy(Modality.ECG, name, labels={"AF": -1.0}, **fields)  # type: ignore[arg-type]
+                store.append(ecg, np.zeros((12, 50), np.float16))
+        for number in range(7):
+            store.refuse(QuarantinedStudy(Modality.ECG, f"q{number}", "too-short", "m", "/secret/path", "1:1"))
+        store.refuse(QuarantinedStudy(Modality.XRAY, "q", "constant-image", "m", "/secret/path", "1:1"))
+    return tmp_path / "s"
+
+
+def test_counts_without_suppression(folder: Path) -> None:
+    report = data_report(folder, PairingRule(days=60), minimum_count=1)
+    assert report.patients == 12
+    assert report.studies == {"xray": 12, "ecg": 8, "report": 12}
+    assert report.triplets == {"xray-and-ecg": 6, "xray-only": 6, "ecg-only": 2}
+    assert report.missing == {"no X-ray": 2, "no ECG": 6, "X-ray without report": 0, "ECG without report": 8}
+    assert report.quarantine == {"ecg: too-short": 7, "xray: constant-image": 1}
+    assert report.labels["Edema"] == LabelCounts(present=6, absent=6, uncertain=0, prevalence=0.5)
+    assert report.labels["AF"] == LabelCounts(present=0, absent=0, uncertain=8, prevalence=0.0)
+    assert report.corrections == {"flat-lead": 7}
+
+
+def test_small_counts_cannot_be_read_or_computed(folder: Path) -> None:
+    report = data_report(folder, PairingRule(days=60), minimum_count=5)
+    assert report.triplets == {"xray-and-ecg": "hidden", "xray-only": 6, "ecg-only": "<5"}
+    assert report.missing["no X-ray"] == "<5"
+    assert report.quarantine == {"ecg: too-short": "hidden", "xray: constant-image": "<5"}
+    assert report.labels["Mass"] == LabelCounts(present="<5", absent="hidden", uncertain=0, prevalence=None)
+
+
+def test_the_pairing_rule_is_followed(folder: Path) -> None:
+    report = data_report(folder, PairingRule(days=100), minimum_count=1)
+    assert report.triplets["xray-and-ecg"] == 8
+    assert report.pairing["days"] == 100
+
+
+@pytest.mark.parametrize(
+    ("parts", "shown"),
+    [
+        ({"a": 0, "b": 7}, {"a": 0, "b": 7}),
+        ({"a": 4, "b": 7, "c": 9}, {"a": "<5", "b": "hidden", "c": 9}),
+        ({"a": 4, "b": 1, "c": 9}, {"a": "<5", "b": "<5", "c": 9}),
+        ({"a": 4, "b": 0}, {"a": "<5", "b": 0}),
+        ({"a": 5}, {"a": 5}),
+        ({}, {}),
+    ],
+)
+def test_suppression(parts: dict[str, int], shown: dict[str, object]) -> None:
+    assert suppressed(parts, 5) == shown
+
+
+def test_text_and_json_hold_no_paths_and_no_small_counts(folder: Path) -> None:
+    report = data_report(folder, PairingRule())
+    text, data = render(report), json.dumps(report.as_dict())
+    assert "Site north, 12 patients (pairing: closest, 60 days)" in text
+    assert "Mass" in text and "hidden" in text
+    for shown in (text, data):
+        assert "secret" not in shown
+    assert json.loads(data)["schema"] == 1
+
+
+def test_an_empty_store_is_reported(tmp_path: Path) -> None:
+    SiteStore.create(tmp_path, "north", SMALL).close()
+    report = data_report(tmp_path, PairingRule())
+    assert report.patients == 0
+    assert "Labels\n  none" in render(report)
