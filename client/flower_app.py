@@ -25,24 +25,31 @@ def build_client_app(hospital_of: Callable[[Context], Hospital]) -> ClientApp:
 
     @app.train()  # type: ignore[untyped-decorator]
     def train(message: Message, context: Context) -> Message:
-        return Message(_trained(message, hospital_of(context)), reply_to=message)
+        return Message(_silenced(lambda: _trained(message, hospital_of(context))), reply_to=message)
 
     @app.query()  # type: ignore[untyped-decorator]
     def query(message: Message, context: Context) -> Message:
-        facts = ConfigRecord({"site": hospital_of(context).name})
-        return Message(RecordDict({FACTS_RECORD: facts}), reply_to=message)
+        return Message(_silenced(lambda: _facts(site=hospital_of(context).name)), reply_to=message)
 
     return app
 
 
-def _trained(message: Message, hospital: Hospital) -> RecordDict:
+def _silenced(content: Callable[[], RecordDict]) -> RecordDict:
     try:
-        answer = hospital.answer(_instruction(message))
+        return content()
     except Exception as error:  # noqa: BLE001 - the wire is the boundary: Flower would send any exception's text on
-        _LOG.exception("unexpected error while training")
-        answer = Refusal(hospital.name, 0, f"unexpected {type(error).__name__}")
+        _LOG.exception("unexpected error")
+        return _facts(refusal=f"unexpected {type(error).__name__}")
+
+
+def _facts(**facts: str) -> RecordDict:
+    return RecordDict({FACTS_RECORD: ConfigRecord(dict(facts))})
+
+
+def _trained(message: Message, hospital: Hospital) -> RecordDict:
+    answer = hospital.answer(_instruction(message))
     if isinstance(answer, Refusal):
-        return RecordDict({FACTS_RECORD: ConfigRecord({"refusal": answer.code, "site": hospital.name})})
+        return _facts(refusal=answer.code, site=hospital.name)
     arrays = ArrayRecord({name: Array(np.ascontiguousarray(delta)) for name, delta in answer.deltas.items()})
     return RecordDict({TENSORS_RECORD: arrays, FACTS_RECORD: ConfigRecord(dict(answer.facts()))})
 

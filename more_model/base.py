@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from more_model.errors import EnvironmentFault, ExchangeError
+from more_model.errors import ConfigError, EnvironmentFault, ExchangeError
 from more_model.exchange import ExchangeSpec, Fingerprint
 from more_model.model.config import ModelConfig, load_config, save_config
 from more_model.model.inventory import exchange_spec
@@ -51,7 +52,12 @@ class Assembled:
 
 
 def assemble(base: Base, method: LoraMethod, public_seed: int) -> Assembled:
-    """Adapters on the base; the base's model object is used up (load the base again for another model)."""
+    """Adapters on the base; the base's model object is used up (load the base again for another model).
+
+    Raises:
+        ConfigError: the tokenizer knows more words than the text tower, or a LoRA target names no module.
+    """
+    _require_room_for_words(base)
     weights = tensor_digest(base.model.state_dict().items())
     adapt(base.model, base.config, method, public_seed)
     parts = {
@@ -91,7 +97,7 @@ def load_base(folder: Path) -> Base:
 
     Raises:
         EnvironmentFault: a file of the folder is missing.
-        ExchangeError: the weights are not those of the configuration beside them.
+        ExchangeError: a file is damaged, or the weights are not those of the configuration beside them.
     """
     names = ("model.toml", "weights.safetensors", "tokenizer", "base.json")
     missing = [name for name in names if not (folder / name).exists()]
@@ -105,18 +111,43 @@ def load_base(folder: Path) -> Base:
         config = config.model_copy(update={"text": config.text.model_copy(update={"path": folder / config.text.path})})
     tokenizer = load_tokenizer(folder / "tokenizer")
     model = build_more(config, seed=0, pad_id=int(tokenizer.pad_token_id))
-    state = load_file(folder / "weights.safetensors")
-    own = {name for name in model.state_dict() if config.text.path is None or not name.startswith(_TEXT_ENCODER)}
-    if own != state.keys():
-        raise ExchangeError(
-            f"{folder / 'weights.safetensors'} does not fit model.toml beside it: "
-            f"{len(own - state.keys())} tensors missing, {len(state.keys() - own)} unknown",
-            remedy="copy the whole base folder again",
-            avoid="mix files of two bases",
+    _load_weights(model, folder / "weights.safetensors", has_text=config.text.path is None)
+    return Base(config, model, tokenizer, _origin(folder / "base.json"))
+
+
+def _load_weights(model: More, path: Path, *, has_text: bool) -> None:
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise _damaged(f"{path} cannot be read: {error}") from error
+    own = {n: t.shape for n, t in model.state_dict().items() if has_text or not n.startswith(_TEXT_ENCODER)}
+    given = {name: tensor.shape for name, tensor in state.items()}
+    if own != given:
+        reshaped = sum(own[name] != given[name] for name in own.keys() & given.keys())
+        raise _damaged(
+            f"{path} does not fit model.toml beside it: {len(own.keys() - given.keys())} tensors missing, "
+            f"{len(given.keys() - own.keys())} unknown, {reshaped} of another shape"
         )
     model.load_state_dict(state, strict=False)
-    origin = json.loads((folder / "base.json").read_text(encoding="utf-8"))["origin"]
-    return Base(config, model, tokenizer, origin)
+
+
+def _origin(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["origin"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(f"{path} does not say where the base came from: {error!r}") from error
+
+
+def _damaged(cause: str) -> ExchangeError:
+    return ExchangeError(cause, remedy="copy the whole base folder again", avoid="mix files of two bases")
+
+
+def _require_room_for_words(base: Base) -> None:
+    rows, words = int(base.model.text.encoder.encoder.get_input_embeddings().num_embeddings), len(base.tokenizer)
+    if words > rows:
+        raise ConfigError(
+            "text", [f"the tokenizer has {words} words, the text tower only {rows}: raise text.vocabulary"]
+        )
 
 
 def tensor_digest(named: Iterable[tuple[str, Tensor | nn.Parameter]]) -> str:

@@ -149,9 +149,9 @@ class Instruction:
                 training=str(facts["training"]),
                 seed=int(facts["seed"]),
                 spec_digest=str(facts["spec_digest"]),
-                fingerprint=Fingerprint(json.loads(str(facts["fingerprint"]))),
+                fingerprint=Fingerprint({str(k): str(v) for k, v in json.loads(str(facts["fingerprint"])).items()}),
             )
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise ExchangeError(f"malformed instruction: {type(error).__name__} at {error}") from error
 
 
@@ -195,7 +195,7 @@ class Update:
                 fingerprint_digest=str(facts["fingerprint_digest"]),
                 counts={str(k): float(v) for k, v in json.loads(str(facts["counts"])).items()},
             )
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise ExchangeError(f"malformed update: {type(error).__name__} at {error}") from error
 
 

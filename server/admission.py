@@ -7,7 +7,10 @@ import math
 import numpy as np
 
 from more_model.errors import ExchangeError
-from more_model.exchange import ExchangeSpec, Fingerprint, Update
+from more_model.exchange import TOWERS, ExchangeSpec, Fingerprint, Update
+
+#: More pairs than any site has. A larger weight would drown the other sites, or overflow the sum.
+_MAX_WEIGHT = 1e9
 
 
 def towers_of(update: Update) -> list[str]:
@@ -38,9 +41,8 @@ def fault_of(
         return "it was made with another exchange specification"
     if update.fingerprint_digest != fingerprint.digest():
         return "it was trained on another base"
-    weights = list(update.weights.values())
-    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
-        return "its weights are not positive numbers"
+    if (fault := _fault_of_numbers(update)) is not None:
+        return fault
     try:
         spec.check(update.deltas, towers_of(update))
     except ExchangeError as error:
@@ -48,4 +50,17 @@ def fault_of(
     norm = update_norm(update)
     if max_norm is not None and norm > max_norm:
         return f"its norm {norm:.3g} exceeds the federation's limit {max_norm:.3g}"
+    return None
+
+
+def _fault_of_numbers(update: Update) -> str | None:
+    weights = list(update.weights.values())
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+        return "its weights are not positive numbers"
+    if max(weights) > _MAX_WEIGHT:
+        return f"its weights are larger than {_MAX_WEIGHT:.0e}"
+    if not update.weights.keys() <= set(TOWERS):
+        return "it has weights of unknown groups"
+    if not all(math.isfinite(count) for count in update.counts.values()):
+        return "its counts are not finite"
     return None

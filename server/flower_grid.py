@@ -9,7 +9,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from more_model.errors import ExchangeError, RoundError
+from more_model.errors import RoundError
 from more_model.exchange import FACTS_RECORD, TENSORS_RECORD, Instruction, Refusal, Update
 
 
@@ -60,9 +60,10 @@ def discover(grid: Grid, expected: int, *, timeout_s: float, poll_s: float = 0.2
     questions = [Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY) for node in nodes]
     names: dict[str, int] = {}
     for reply in grid.send_and_receive(questions, timeout=max(1.0, deadline - time.monotonic())):
-        if reply.has_error():
+        facts = {} if reply.has_error() else dict(reply.content.config_records.get(FACTS_RECORD, {}))
+        if "site" not in facts:
             raise RoundError("a node could not say which site it is", remedy="look at that site's own log")
-        name = str(reply.content[FACTS_RECORD]["site"])
+        name = str(facts["site"])
         if name in names:
             raise RoundError(f"two nodes call themselves {name!r}", remedy="give every site its own name")
         names[name] = reply.metadata.src_node_id
@@ -79,11 +80,11 @@ def _content(instruction: Instruction) -> RecordDict:
 def _answer(reply: Message, site: str, round_number: int) -> Update | Refusal:
     if reply.has_error():
         return Refusal(site, round_number, f"transport error {reply.error.code}")
-    facts = dict(reply.content[FACTS_RECORD])
-    if "refusal" in facts:
-        return Refusal(site, round_number, str(facts["refusal"])[:120])
     try:
+        facts = dict(reply.content[FACTS_RECORD])
+        if "refusal" in facts:
+            return Refusal(site, round_number, str(facts["refusal"])[:120])
         tensors = {name: array.numpy() for name, array in reply.content[TENSORS_RECORD].items()}
         return Update.from_parts(facts, tensors)
-    except (ExchangeError, KeyError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever one site sends, it must not end the round of the others
         return Refusal(site, round_number, f"malformed answer ({type(error).__name__})")

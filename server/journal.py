@@ -72,10 +72,14 @@ class Journal:
         self._checkpoints = folder / "checkpoints"
         self._checkpoints.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(folder / "journal.sqlite", isolation_level=None)
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = FULL")
-        self._migrate()
-        self._require_same_run(run)
+        try:
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._migrate()
+            self._require_same_run(run)
+        except BaseException:
+            self._database.close()
+            raise
 
     def close(self) -> None:
         """Release the database."""

@@ -64,6 +64,7 @@ def run_rounds(
 
     Raises:
         RoundError: a round had fewer accepted updates than ``minimum_sites``; what was closed before stays closed.
+        ExchangeError: an aggregate that is not finite (updates without ``max_update_norm`` may be huge); not recorded.
     """
     federation.method.check(federation.spec)
     federation.spec.check(initial)
@@ -78,6 +79,7 @@ def run_rounds(
         accepted, participation = _admit(federation, number, answers)
         _require_quorum(federation, number, accepted, participation)
         tensors = dict(federation.method.combine(tensors, accepted, federation.spec))
+        federation.spec.check(tensors)
         metric = on_round(number, tensors) if on_round is not None else None
         bytes_up = sum(delta.nbytes for update in accepted for delta in update.deltas.values())
         seconds = time.monotonic() - started

@@ -13,6 +13,7 @@ import typer
 from more_model.cli_errors import exit_on_error
 from more_model.cli_version import VersionOption
 from more_model.errors import ConfigError, RoundError
+from simulation.quiet import keep_quiet
 
 if TYPE_CHECKING:
     from simulation.synthetic.config import SynthConfig
@@ -134,6 +135,7 @@ def run(
 
     Example: more-sim run simulation/configs/demo.toml --out runs/demo
     """
+    keep_quiet()
     with exit_on_error():
         from rich.console import Console
 

@@ -6,7 +6,7 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,18 @@ def _opened(
     site: str, folder: Path, choice: DataChoice, splits: Mapping[str, Split], report: IngestReport
 ) -> SiteCohort:
     examples, counts, made = read_site(folder, choice, splits)
-    return SiteCohort(site, examples, report, counts, made)
+    return SiteCohort(site, examples, _over_all_runs(report, SiteStore.open_read(folder)), counts, made)
+
+
+def _over_all_runs(report: IngestReport, store: SiteStore) -> IngestReport:
+    """With the corrections of every stored study: an ingest that goes on tells only what it has corrected itself."""
+    corrections: Counter[str] = Counter()
+    samples = 0
+    for record in store.records:
+        codes = [code.partition(":") for code in record.corrections]
+        corrections.update({kind for kind, _, _ in codes})
+        samples += sum(int(detail) for kind, _, detail in codes if kind == "nan-interpolated")
+    return replace(report, corrections=dict(corrections), nan_samples=samples)
 
 
 def _texts(cohort: SiteCohort) -> int:

@@ -92,7 +92,7 @@ def _arms(
 ) -> dict[str, Any]:
     arms: dict[str, Any] = {}
     for name, outcome in outcomes.items():
-        table = dict(outcome.table)
+        table = {**outcome.table, "site_mean": site_mean(outcome.table)}
         values = [value for value in over_seeds.get(name, ()) if value is not None]
         if len(values) > 1:
             spread = float(np.std(values, ddof=1))
@@ -105,11 +105,29 @@ def _arms(
     if locals_:
         replicates, seed = bench.config.evaluation.replicates, bench.config.seed
         scored = [outcome.scores.zero_shot for outcome in locals_.values()]
-        arms["local"]["mean"] = summarise_mean(scored, replicates=replicates, seed=seed)
+        mean = summarise_mean(scored, replicates=replicates, seed=seed)
+        arms["local"]["mean"] = {**mean, "site_mean": site_mean(mean)}
         probed = [outcome.scores.probe for outcome in locals_.values() if outcome.scores.probe]
         if probed:
             arms["local"]["mean"]["linear_probe"] = summarise_mean(probed, replicates=replicates, seed=seed)
     return arms
+
+
+def site_mean(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The unweighted mean over sites of a table's AUROC: macro, and per label over the sites where it has a value."""
+    macros = [site["macro_auroc"] for site in table["per_site"].values() if site["macro_auroc"] is not None]
+    values: dict[str, list[float]] = {}
+    for site in table["per_site"].values():
+        for label, row in site["per_label"].items():
+            if row["auroc"] is not None:
+                values.setdefault(label, []).append(row["auroc"])
+    return {
+        "macro_auroc": float(np.mean(macros)) if macros else None,
+        "sites": len(macros),
+        "per_label": {
+            label: {"auroc": float(np.mean(of_sites)), "sites": len(of_sites)} for label, of_sites in values.items()
+        },
+    }
 
 
 def _gaps(bench: Workbench, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:

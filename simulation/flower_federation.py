@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from client.flower_app import build_client_app
 from client.hospital import Hospital
 from more_model.base import Assembled
+from more_model.errors import RoundError
 from more_model.exchange import TensorDict, Tensors
 from more_model.model.inventory import export_tensors, import_tensors
 from server.aggregate import aggregation
@@ -25,21 +27,30 @@ _DISCOVERY_TIMEOUT_S = 120.0
 
 def train_federated(bench: Workbench, arm: str, seed: int) -> tuple[TrainedArm, list[RoundRecord]]:
     """Run the rounds that the journal of ``arm`` does not hold yet, on the configured engine."""
-    assembled = bench.assembled()
     if bench.config.federation.engine == "ray":
-        sites = write_site_folders(bench)
-        threads = bench.config.training.threads
-        tensors, records = run_in_ray(
-            lambda grid: rounds_over_grid(bench, assembled, grid, arm, seed), sites, len(bench.sites), threads
+        return run_in_ray(
+            lambda grid: train_over_grid(bench, grid, arm, seed),
+            write_site_folders(bench),
+            len(bench.sites),
+            bench.config.training.threads,
         )
-    else:
-        hospitals = [_hospital(bench, assembled, site) for site in bench.sites]
-        app = build_client_app(lambda context: hospitals[partition_of(context)])
-        tensors, records = rounds_over_grid(bench, assembled, InProcessGrid(app, len(hospitals)), arm, seed)
+    return train_over_grid(bench, InProcessGrid(client_app(bench), len(bench.sites)), arm, seed)
+
+
+def train_over_grid(bench: Workbench, grid: Grid, arm: str, seed: int) -> tuple[TrainedArm, list[RoundRecord]]:
+    """The same over a grid whose nodes already run the hospitals of ``bench``."""
+    tensors, records = rounds_over_grid(bench, bench.assembled(), grid, arm, seed)
     model = bench.assembled().model
     import_tensors(model, tensors)
     curve = tuple(CurvePoint(record.round, record.loss, record.macro_auroc) for record in records)
     return TrainedArm(model, curve), records
+
+
+def client_app(bench: Workbench) -> ClientApp:
+    """The hospitals of ``bench`` in this process, each at the node with its partition number."""
+    assembled = bench.assembled()
+    hospitals = [_hospital(bench, assembled, site) for site in bench.sites]
+    return build_client_app(lambda context: hospitals[partition_of(context)])
 
 
 def rounds_over_grid(
@@ -76,6 +87,11 @@ def rounds_over_grid(
     journal = Journal(bench.folder / "arms" / arm, run=facts)
     try:
         nodes = discover(grid, len(bench.sites), timeout_s=_DISCOVERY_TIMEOUT_S)
+        if set(nodes) != set(bench.sites):
+            raise RoundError(
+                f"the nodes call themselves {', '.join(sorted(nodes))}, the run's sites are {', '.join(bench.sites)}",
+                remedy="start every node from the folder that this run prepared",
+            )
         tensors = run_rounds(federation, GridTransport(grid, nodes), journal, initial, on_round=on_round)
         return tensors, journal.rounds()
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -98,8 +98,3 @@ class InProcessGrid(Grid):
 def partition_of(context: Context) -> int:
     """The number of the site that a simulated node stands for."""
     return int(context.node_config["partition-id"])
-
-
-def nodes_by_site(grid: InProcessGrid, sites: Iterable[str]) -> Mapping[str, int]:
-    """Site name -> node id, for sites in the order of their partitions."""
-    return dict(zip(sites, grid.get_node_ids(), strict=True))

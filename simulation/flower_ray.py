@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,14 +43,17 @@ def run_in_ray(coordinate: Callable[[Grid], Result], index: Path, sites: int, th
             errors.append(error)
             raise
 
-    with warnings.catch_warnings():
+    with _nothing_left_behind() as ray_folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             run_simulation(
                 server_app=server_app,
                 client_app=_client_app(index),
                 num_supernodes=sites,
-                backend_config={"client_resources": {"num_cpus": threads, "num_gpus": 0.0}},
+                backend_config={
+                    "client_resources": {"num_cpus": threads, "num_gpus": 0.0},
+                    "init_args": {"_temp_dir": ray_folder},
+                },
             )
         except BaseException:
             if not errors:
@@ -57,6 +63,22 @@ def run_in_ray(coordinate: Callable[[Grid], Result], index: Path, sites: int, th
     if not results:
         raise RoundError("Flower's simulation runtime ended without a result", remedy="read its log above")
     return results[0]
+
+
+@contextmanager
+def _nothing_left_behind() -> Iterator[str]:
+    """A folder for Ray's files, removed at the end; the environment, which Flower and Ray add to, as it was."""
+    before = dict(os.environ)
+    # Not $TMPDIR: Ray makes sockets below it, whose paths may have about 100 characters.
+    place = "/tmp" if Path("/tmp").is_dir() else None
+    prefix = f"more-ray-{os.getpid()}-"
+    try:
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=place, ignore_cleanup_errors=True) as folder:
+            yield folder
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _client_app(index: Path) -> ClientApp:

@@ -10,6 +10,7 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from more_model.data.split import patient_site_conflicts
 from more_model.data.study import Modality, Study
 from more_model.errors import DataError
 from more_model.training.seeds import derived_seed
@@ -54,14 +55,20 @@ def partitioned(studies: Sequence[Study], partition: Partition, seed: int) -> di
     """Site name -> its studies, sites in alphabetical order; every patient is at one site only.
 
     Raises:
-        DataError: no study has the attribute, a site would be too small, or ``missing`` names an unknown site.
+        DataError: no study has the attribute, the source itself states two sites for one patient, a site would be too
+            small, or ``missing`` names an unknown site.
     """
     patients = sorted({study.patient_id for study in studies})
+    if partition.attribute == "":
+        # Here the data claim to know the hospitals; an attribute such as a scanner may well differ within one patient.
+        patient_site_conflicts(studies)
     if partition.attribute is not None:
         site_of = _by_attribute(studies, partition.attribute)
     else:
         site_of = _drawn(studies, patients, partition, np.random.default_rng(derived_seed(seed, "partition")))
-    sites: dict[str, list[Study]] = {}
+    # A drawn site that got nobody must be refused as too small, not silently left out.
+    drawn = [] if partition.attribute is not None else _names(partition)
+    sites: dict[str, list[Study]] = {name: [] for name in drawn}
     for study in studies:
         site = site_of.get(study.patient_id)
         if site is not None:
@@ -91,10 +98,14 @@ def _by_attribute(studies: Sequence[Study], attribute: str) -> dict[str, str]:
     return {patient: min(count, key=lambda value: (-count[value], value)) for patient, count in votes.items()}
 
 
+def _names(partition: Partition) -> list[str]:
+    return [f"site-{number + 1}" for number in range(partition.sites)]
+
+
 def _drawn(
     studies: Sequence[Study], patients: Sequence[str], partition: Partition, generator: np.random.Generator
 ) -> dict[str, str]:
-    names = [f"site-{number + 1}" for number in range(partition.sites)]
+    names = _names(partition)
     order = [patients[index] for index in generator.permutation(len(patients))]
     if partition.kind == "dirichlet":
         return _dirichlet(studies, order, names, partition, generator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from more_model.base import load_base
 from more_model.model.inventory import export_tensors, take_inventory
 from server.journal import RoundRecord
 from simulation.arms import TrainedArm, train_alone
-from simulation.cohort import all_studies, build_sites, synthetic_sources
+from simulation.cohort import SiteCohort, all_studies, build_sites, synthetic_sources
 from simulation.compare import Outcome, build_summary
 from simulation.examples import report_details
 from simulation.flower_federation import train_federated
@@ -29,6 +29,9 @@ from simulation.synthetic.tree import write_cohort
 from simulation.warm_up import prepare_base
 from simulation.workbench import OnProgress, Workbench
 
+Federate = Callable[[Workbench, str, int], tuple[TrainedArm, list[RoundRecord]]]
+OnSites = Callable[[Sequence[str]], None]
+
 
 @dataclass(slots=True)
 class _Results:
@@ -39,12 +42,26 @@ class _Results:
     other_seeds: dict[str, list[float]] = field(default_factory=dict)
 
 
-def run(config: RunConfig, out: Path, *, resume: bool, overwrite: bool, console: Console) -> dict[str, Any]:
-    """Run ``config`` into the directory ``out`` and return what was written to ``summary.json``."""
+def run(
+    config: RunConfig,
+    out: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    console: Console,
+    arms: Sequence[str] | None = None,
+    federate: Federate = train_federated,
+    on_sites: OnSites | None = None,
+) -> dict[str, Any]:
+    """Run ``config`` into the directory ``out`` and return what was written to ``summary.json``.
+
+    ``arms`` runs some of the configured arms only (a later call with ``resume`` adds the others); ``federate`` trains
+    the federated arm; ``on_sites`` is told the sites before the base is made and may refuse them.
+    """
     folder = open_run_folder(out, config, resume=resume, overwrite=overwrite)
     with shown_progress(console) as on_progress:
-        bench = prepare(config, folder, on_progress)
-        results = _run_arms(bench, folder)
+        bench = prepare(config, folder, on_progress, on_sites)
+        results = _run_arms(bench, folder, config.arms if arms is None else arms, federate)
         on_progress("report", 0, 1)
         model = bench.assembled().model
         inventory = take_inventory(model)
@@ -58,21 +75,14 @@ def run(config: RunConfig, out: Path, *, resume: bool, overwrite: bool, console:
     return summary
 
 
-def prepare(config: RunConfig, folder: RunFolder, on_progress: OnProgress) -> Workbench:
+def prepare(
+    config: RunConfig, folder: RunFolder, on_progress: OnProgress, on_sites: OnSites | None = None
+) -> Workbench:
     """Cohort, sites, base and scorer. Everything that exists already is kept."""
     model, started = config.model.resolved(), time.monotonic()
-    data = _data(config.data, folder, config.ingest_workers, on_progress)
-    on_progress("reading and ingesting", 0, 1)
-    cohorts = build_sites(
-        all_studies(data),
-        data,
-        config.partition,
-        model.preprocessing,
-        folder.workspace / "sites",
-        seed=config.seed,
-        workers=config.ingest_workers,
-    )
-    on_progress("reading and ingesting", 1, 1)
+    cohorts = _cohorts(config, folder, on_progress)
+    if on_sites is not None:
+        on_sites([cohort.name for cohort in cohorts])
     folder.event("sites ready", sites=[cohort.name for cohort in cohorts], seconds=time.monotonic() - started)
     base_folder = prepare_base(
         config.base,
@@ -96,6 +106,22 @@ def prepare(config: RunConfig, folder: RunFolder, on_progress: OnProgress) -> Wo
     return Workbench(config, folder.path, base_folder, base.origin, tuple(cohorts), scorer, on_progress)
 
 
+def _cohorts(config: RunConfig, folder: RunFolder, on_progress: OnProgress) -> list[SiteCohort]:
+    data = _data(config.data, folder, config.ingest_workers, on_progress)
+    on_progress("reading and ingesting", 0, 1)
+    cohorts = build_sites(
+        all_studies(data),
+        data,
+        config.partition,
+        config.model.resolved().preprocessing,
+        folder.workspace / "sites",
+        seed=config.seed,
+        workers=config.ingest_workers,
+    )
+    on_progress("reading and ingesting", 1, 1)
+    return cohorts
+
+
 def _data(choice: DataChoice, folder: RunFolder, workers: int, on_progress: OnProgress) -> DataChoice:
     if choice.synthetic is None:
         return choice
@@ -110,16 +136,16 @@ def _data(choice: DataChoice, folder: RunFolder, workers: int, on_progress: OnPr
     return choice.model_copy(update={"synthetic": None, "sources": sources, "label_tables": tables})
 
 
-def _run_arms(bench: Workbench, folder: RunFolder) -> _Results:
+def _run_arms(bench: Workbench, folder: RunFolder, arms: Sequence[str], federate: Federate) -> _Results:
     results = _Results()
     for number in range(bench.config.seeds):
         seed, suffix = bench.config.seed + number, "" if number == 0 else f"-seed{number + 1}"
-        for arm in bench.config.arms:
+        for arm in arms:
             names = [f"local-{site}" for site in bench.sites] if arm == "local" else [arm]
             for name in names:
                 if number and arm in ("base", "random_encoder"):
                     continue
-                outcome, records = _one_arm(bench, folder, name, f"{name}{suffix}", seed)
+                outcome, records = _one_arm(bench, folder, name, f"{name}{suffix}", seed, federate)
                 if number == 0:
                     results.outcomes[name] = outcome
                     results.rounds = records or results.rounds
@@ -128,12 +154,12 @@ def _run_arms(bench: Workbench, folder: RunFolder) -> _Results:
 
 
 def _one_arm(
-    bench: Workbench, folder: RunFolder, name: str, label: str, seed: int
+    bench: Workbench, folder: RunFolder, name: str, label: str, seed: int, federate: Federate
 ) -> tuple[Outcome, list[RoundRecord]]:
     started = time.monotonic()
     records: list[RoundRecord] = []
     if name == "federated":
-        trained, records = train_federated(bench, label, seed)
+        trained, records = federate(bench, label, seed)
     elif name == "base":
         trained = TrainedArm(bench.assembled().model, ())
     elif name == "random_encoder":

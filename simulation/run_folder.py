@@ -55,6 +55,8 @@ def open_run_folder(out: Path, config: RunConfig, *, resume: bool, overwrite: bo
     """
     resolved = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
     stored = out / "config.toml"
+    if out.exists() and not out.is_dir():
+        raise ConfigError(str(out), ["this is a file, not a directory"], remedy="give another --out")
     if resume and stored.is_file():
         if stored.read_text(encoding="utf-8") != resolved:
             raise ConfigError(

@@ -32,6 +32,12 @@ class ModelChoice(_Part):
     file: Path | None = None
     overrides: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.file is not None and self.overrides:
+            raise ValueError("overrides belong to a preset: change the file instead")
+        return self
+
     def resolved(self) -> ModelConfig:
         """The model configuration; ConfigError lists all faults."""
         return load_config(self.file) if self.file is not None else preset(self.preset, self.overrides)
@@ -152,18 +158,17 @@ def load_run_config(path: Path) -> RunConfig:
     Raises:
         ConfigError: every fault, those of the model preset and its overrides included.
     """
-    faults: list[str] = []
     try:
         config = load_settings(RunConfig, path)
     except ConfigError as error:
         raise ConfigError(error.where, [*error.faults, *_model_faults(path)], remedy=error.remedy) from error
-    config = _anchored(config, path.parent)
+    # Absolute: other processes read the resolved configuration, and a run may be resumed from another folder.
+    config = _anchored(config, path.parent.resolve())
     try:
         config.model.resolved()
     except ConfigError as error:
-        faults += error.faults
-    if faults:
-        raise ConfigError(str(path), faults)
+        where = f"model: {config.model.file}: " if config.model.file is not None else "model: "
+        raise ConfigError(str(path), [f"{where}{fault}" for fault in error.faults]) from error
     return config
 
 
@@ -184,8 +189,11 @@ def _model_faults(path: Path) -> list[str]:
     content = read_mapping(path).get("model", {})
     if not isinstance(content, dict) or not set(content) <= {"preset", "overrides"}:
         return []
+    name, overrides = content.get("preset", "tiny"), content.get("overrides", {})
+    if not isinstance(name, str) or not isinstance(overrides, dict):
+        return []
     try:
-        preset(str(content.get("preset", "tiny")), dict(content.get("overrides", {})))
+        preset(name, overrides)
     except ConfigError as error:
         return [f"model: {fault}" for fault in error.faults]
     return []

@@ -21,12 +21,18 @@ _INDEX = "sites.json"
 
 def write_site_folders(bench: Workbench) -> Path:
     """Write what another process needs to open the run's sites; returns the file to give it."""
-    workspace = bench.folder / "workspace"
-    (workspace / "run.json").write_text(bench.config.model_dump_json(), encoding="utf-8")
-    index = workspace / _INDEX
-    facts = {"base": str(bench.base_folder.resolve()), "sites": list(bench.sites)}
+    index = index_of(bench.folder)
+    (index.parent / "run.json").write_text(bench.config.model_dump_json(), encoding="utf-8")
+    # The splits too: a site's store alone may lack the study that stated a patient's split.
+    splits = {t.patient_id: t.split.value for cohort in bench.cohorts for t in cohort.examples.triplets}
+    facts = {"base": str(bench.base_folder.resolve()), "sites": list(bench.sites), "splits": splits}
     index.write_text(json.dumps(facts), encoding="utf-8")
-    return index.resolve()
+    return index
+
+
+def index_of(run: Path) -> Path:
+    """Where the run directory ``run`` keeps that file."""
+    return run.resolve() / "workspace" / _INDEX
 
 
 @lru_cache(maxsize=64)
@@ -35,7 +41,8 @@ def open_hospital(index: Path, partition: int) -> Hospital:
     facts = json.loads(index.read_text(encoding="utf-8"))
     site = facts["sites"][partition]
     config = load_settings(RunConfig, index.parent / "run.json")
-    examples, _, _ = read_site(index.parent / "sites" / site, config.data)
+    splits = {patient: Split(split) for patient, split in facts["splits"].items()}
+    examples, _, _ = read_site(index.parent / "sites" / site, config.data, splits)
     base = load_base(Path(facts["base"]))
     return Hospital(
         name=site,

@@ -1,12 +1,17 @@
-"""What every test may rely on: a quiet environment and, where present, the folder of real recordings."""
+"""What every test may rely on: a quiet environment, the folder of real recordings where present, a miniature run."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from simulation.workbench import Workbench
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -55,3 +60,103 @@ def shared_data() -> Path:
     if os.environ.get("MORE_FED_REQUIRE_SHARED_DATA", "0") not in {"", "0"}:
         pytest.fail(f"{reason} (MORE_FED_REQUIRE_SHARED_DATA forbids skipping)", pytrace=False)
     pytest.skip(reason)
+
+
+MINIATURE: dict[str, Any] = {
+    "name": "miniature",
+    "seed": 3,
+    "ingest_workers": 1,
+    "model": {
+        "preset": "tiny",
+        "overrides": {
+            "preprocessing": {"image_size": 32, "ecg_rate_hz": 50, "ecg_seconds": 10},
+            "xray": {"patch_size": 8, "width": 16, "depth": 1, "heads": 2},
+            "ecg": {"width": 16, "depth": 1, "heads": 2, "channels": 8, "kernel": 5, "stride": 5, "second_stride": 4},
+            "text": {"width": 16, "depth": 1, "heads": 2, "vocabulary": 300, "max_tokens": 48},
+            "heads": {"hidden": 16, "embedding": 8},
+            "lora": {"rank": 2},
+        },
+    },
+    "base": {"kind": "seeded", "tokenizer_texts": "public_texts.txt"},
+    "data": {
+        "synthetic": {
+            "patients": 60,
+            "seed": 5,
+            "hospitals": 3,
+            "first_subject_id": 10_000_000,
+            "image_px": 64,
+            "max_visits": 1,
+        },
+        "split": {"validation": 0.15, "test": 0.35},
+    },
+    "partition": {"kind": "iid", "sites": 3},
+    "training": {"batch_size": 8, "learning_rate": 2e-3, "threads": 1, "device": "cpu"},
+    "federation": {"rounds": {"rounds": 2}},
+    "evaluation": {"prompts": "chexpert_ecg", "replicates": 20, "examples": 2},
+}
+PUBLIC_TEXTS = (
+    "chest x-ray report: no acute cardiopulmonary process. the heart is normal in size. the lungs are clear.",
+    "chest x-ray report: moderate left pleural effusion with adjacent atelectasis. cardiomegaly. mild edema.",
+    "ecg report: sinus rhythm. normal ecg. atrial fibrillation with rapid ventricular response.",
+)
+WriteMiniature = Callable[..., Path]
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A miniature run that ended well: its configuration file, its directory, and what the command printed."""
+
+    config: Path
+    out: Path
+    stdout: str
+
+
+@pytest.fixture(scope="session")
+def write_miniature() -> WriteMiniature:
+    """``write_miniature(folder, {"seed": 4, "federation": {...}})``: a run configuration of seconds (three sites, 60
+    synthetic patients, two rounds) with nested changes laid over it; returns the file. None removes a key."""
+    import tomli_w
+
+    def overlaid(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+        merged = dict(base)
+        for key, value in top.items():
+            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = overlaid(merged[key], value) if both else value
+        return {key: value for key, value in merged.items() if value is not None}
+
+    def write(folder: Path, changes: dict[str, Any] | None = None) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "public_texts.txt").write_text("\n".join(PUBLIC_TEXTS), encoding="utf-8")
+        path = folder / "miniature.toml"
+        path.write_text(tomli_w.dumps(overlaid(MINIATURE, changes or {})), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def miniature_run(write_miniature: WriteMiniature, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """The miniature with every arm, run once through the command line with ``--json``; read it, never change it."""
+    from typer.testing import CliRunner
+
+    from simulation.cli import app
+
+    folder = tmp_path_factory.mktemp("miniature")
+    config, out = write_miniature(folder), folder / "run"
+    result = CliRunner().invoke(app, ["run", str(config), "--out", str(out), "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return FinishedRun(config, out, result.stdout)
+
+
+@pytest.fixture(scope="session")
+def miniature_bench(miniature_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """The prepared miniature without its arms. Give each test a folder of its own: ``replace(bench, folder=...)``."""
+    import shutil
+
+    from simulation.run import prepare
+    from simulation.run_folder import RunFolder
+    from simulation.settings import load_run_config
+
+    folder = tmp_path_factory.mktemp("bench")
+    shutil.copytree(miniature_run.out / "workspace", folder / "workspace")
+    return prepare(load_run_config(miniature_run.config), RunFolder(folder), lambda _stage, _done, _total: None)

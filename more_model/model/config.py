@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from more_model.data.preprocessing import Preprocessing
 from more_model.errors import ConfigError
@@ -29,11 +29,15 @@ class Vit(_Part):
     mlp_ratio: float = Field(default=4.0, gt=0)
     qkv_bias: bool = False
 
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Vit:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        return self
+    # A check of one field, not of the whole part: those are skipped where any other field is wrong, and a
+    # configuration with three mistakes has to be told all three.
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide_width(cls, heads: int, others: ValidationInfo) -> int:
+        width = others.data.get("width")
+        if width is not None and width % heads:
+            raise ValueError(f"width {width} is not a multiple of heads {heads}")
+        return heads
 
 
 class XrayTower(Vit):
@@ -70,6 +74,14 @@ class TextTower(_Part):
     max_tokens: int = Field(default=512, ge=8, le=8192)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     pooling: Literal["auto", "mean", "last", "mean-all"] = "auto"
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide_width(cls, heads: int, others: ValidationInfo) -> int:
+        width = others.data.get("width")
+        if others.data.get("path") is None and width is not None and width % heads:
+            raise ValueError(f"width {width} is not a multiple of heads {heads}")
+        return heads
 
 
 class Heads(_Part):
@@ -129,33 +141,39 @@ class ModelConfig(_Part):
     temperature: Temperature = Temperature()
     normalisation: Literal["layer", "batch"] = "layer"
 
-    @model_validator(mode="after")
-    def _shapes_fit(self) -> ModelConfig:
-        faults = []
-        if self.preprocessing.image_size % self.xray.patch_size:
-            faults.append(
-                f"preprocessing.image_size {self.preprocessing.image_size} is not a multiple of"
-                f" xray.patch_size {self.xray.patch_size}"
+    @field_validator("xray")
+    @classmethod
+    def _patches_fill_the_picture(cls, xray: XrayTower, others: ValidationInfo) -> XrayTower:
+        preprocessing = others.data.get("preprocessing")
+        if preprocessing is not None and preprocessing.image_size % xray.patch_size:
+            raise ValueError(
+                f"preprocessing.image_size {preprocessing.image_size} is not a multiple of patch_size {xray.patch_size}"
             )
-        if self.ecg_tokens < 1:
-            faults.append("the ECG convolutions leave no token: lower the strides or raise ecg_rate_hz x ecg_seconds")
-        if self.text.path is None and self.text.width % self.text.heads:
-            faults.append(f"text.width {self.text.width} is not a multiple of text.heads {self.text.heads}")
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
+        return xray
+
+    @field_validator("ecg")
+    @classmethod
+    def _some_tokens_are_left(cls, ecg: EcgTower, others: ValidationInfo) -> EcgTower:
+        preprocessing = others.data.get("preprocessing")
+        if preprocessing is not None and _ecg_tokens(preprocessing.ecg_samples, ecg) < 1:
+            raise ValueError("the convolutions leave no token: lower the strides or raise ecg_rate_hz x ecg_seconds")
+        return ecg
 
     @property
     def ecg_tokens(self) -> int:
         """Number of ECG tokens, without the class token."""
-        first = (self.preprocessing.ecg_samples - self.ecg.kernel) // self.ecg.stride + 1
-        return (first - self.ecg.kernel) // self.ecg.second_stride + 1
+        return _ecg_tokens(self.preprocessing.ecg_samples, self.ecg)
 
     def digest(self) -> str:
         """Hex SHA-256 over all that decides the tensors; local paths and the name do not count."""
         content = self.model_dump(mode="json", exclude={"name": True, "xray": {"weights"}, "ecg": {"weights"}})
         content["text"]["path"] = content["text"]["path"] is not None
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _ecg_tokens(samples: int, ecg: EcgTower) -> int:
+    first = (samples - ecg.kernel) // ecg.stride + 1
+    return (first - ecg.kernel) // ecg.second_stride + 1
 
 
 def preset_names() -> list[str]:

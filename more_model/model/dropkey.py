@@ -38,7 +38,11 @@ def _with_dropped(mask: Tensor | None, query: Tensor, tokens: int, rate: float) 
     lowest = torch.finfo(query.dtype).min
     drawn = torch.rand(query.shape[0], query.shape[1], tokens, tokens, device=query.device)
     dropped = torch.zeros_like(drawn, dtype=query.dtype).masked_fill_(drawn < rate, lowest)
-    return dropped if mask is None else dropped.add_(mask).clamp_(min=lowest)
+    if mask is None:
+        return dropped
+    if mask.dtype == torch.bool:  # true where a key may be looked at
+        return dropped.masked_fill_(~mask, lowest)
+    return dropped.add_(mask).clamp_(min=lowest)
 
 
 def set_drop_rates(blocks: Iterable[nn.Module], rates: Sequence[float]) -> None:

@@ -5,8 +5,16 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
+#: About the variance of the tokeniser's channels at a QRS complex. With the usual 1e-5 the norm would divide out the
+#: amplitude of the tracing, and hypertrophy is a voltage.
+_AMPLITUDE_KEEPING_EPS = 0.1
+
+
 class ChannelLayerNorm(nn.LayerNorm):
-    """LayerNorm over the channels of [batch, channels, time]."""
+    """LayerNorm over the channels of [batch, channels, time] that lets amplitude through, compressed."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=_AMPLITUDE_KEEPING_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape out as in."""

@@ -37,9 +37,9 @@ def adapt(model: More, config: ModelConfig, method: LoraMethod, public_seed: int
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     text_targets = _text_targets(model.text.encoder.encoder, config.lora)
-    _inject(model.xray.encoder, config.lora, rf".*blocks\.\d+\..*\b({_alternatives(config.lora.xray_targets)})")
-    _inject(model.ecg.encoder, config.lora, rf".*blocks\.\d+\..*\b({_alternatives(config.lora.ecg_targets)})")
-    _inject(model.text.encoder, config.lora, rf".*\.\d+\..*\b({_alternatives(text_targets)})")
+    # PEFT draws first values for the factors; they are replaced below, and the draw must not show outside.
+    with torch.random.fork_rng(devices=[]):
+        _inject_all(model, config, text_targets)
     for name, parameter in lora_factors(model, "A"):
         parameter.data.copy_(torch.from_numpy(orthonormal_factor(name, tuple(parameter.shape), public_seed)))
         parameter.requires_grad_(method == "fedit")
@@ -47,6 +47,12 @@ def adapt(model: More, config: ModelConfig, method: LoraMethod, public_seed: int
         parameter.data.zero_()
         parameter.requires_grad_(True)
     _release_dense_parts(model, config)
+
+
+def _inject_all(model: More, config: ModelConfig, text_targets: tuple[str, ...]) -> None:
+    _inject(model.xray.encoder, config.lora, rf".*blocks\.\d+\..*\b({_alternatives(config.lora.xray_targets)})")
+    _inject(model.ecg.encoder, config.lora, rf".*blocks\.\d+\..*\b({_alternatives(config.lora.ecg_targets)})")
+    _inject(model.text.encoder, config.lora, rf".*\.\d+\..*\b({_alternatives(text_targets)})")
 
 
 def _release_dense_parts(model: More, config: ModelConfig) -> None:
@@ -106,6 +112,6 @@ def _text_targets(encoder: Any, lora: Lora) -> tuple[str, ...]:
         return lora.text_targets
     kind = encoder.config.model_type
     known = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(kind)
-    if known is None:
+    if known is None or isinstance(known, str):  # for some architectures PEFT holds an expression, not names
         raise ConfigError("lora.text_targets", [f"no default is known for {kind!r}: name the modules to adapt"])
     return tuple(known)

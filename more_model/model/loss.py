@@ -63,7 +63,9 @@ def symmetric_info_nce(anchor: Tensor, other: Tensor, not_negatives: Tensor, tem
     rows = len(anchor)
     if rows < 2:
         return (anchor.sum() + other.sum()) * 0.0
-    logits = anchor.float() @ other.float().T / temperature.float()
+    # Autocast would take the product in bf16, whose steps at 1 / 0.02 are a quarter of a unit wide.
+    with torch.autocast(anchor.device.type, enabled=False):
+        logits = anchor.float() @ other.float().T / temperature.float()
     own = torch.eye(rows, dtype=torch.bool, device=logits.device)
     logits = logits.masked_fill(not_negatives & ~own, torch.finfo(logits.dtype).min)
     target = torch.arange(rows, device=logits.device)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, RobertaConfig, RobertaModel
 from transformers.models.auto.modeling_auto import (
@@ -13,8 +15,11 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from more_model.errors import EnvironmentFault
+from more_model.errors import ConfigError, EnvironmentFault
 from more_model.model.config import TextTower
+
+_WHOLE_FOLDER = "give a folder with config.json, model.safetensors and the tokenizer files"
+_COUNT_FROM_PAD = ("roberta", "xlm-roberta")
 
 
 class TextEncoder(nn.Module):
@@ -30,11 +35,13 @@ class TextEncoder(nn.Module):
         if self.pooling == "mean-all":
             pooled: Tensor = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state.mean(dim=1)
             return pooled
-        lengths = mask.sum(dim=1)
+        if len(ids) == 0:
+            return torch.zeros((0, int(self.encoder.config.hidden_size)), device=ids.device)
+        lengths = mask.sum(dim=1).clamp(min=1)
         order = torch.argsort(lengths, stable=True)
         parts = [
             self._pooled(ids[rows, : int(lengths[rows].max())], mask[rows, : int(lengths[rows].max())])
-            for rows in order.split(_shorter_rows(lengths[order].tolist()))
+            for rows in torch.split(order, _shorter_rows(lengths[order].tolist()))
         ]
         return torch.cat(parts)[torch.argsort(order)]
 
@@ -64,20 +71,52 @@ def build_text_encoder(tower: TextTower, pad_id: int) -> tuple[TextEncoder, int]
 
     Raises:
         EnvironmentFault: ``path`` holds no model that can be loaded without a network.
+        ConfigError: ``max_tokens`` is more than that model has positions for.
     """
     if tower.path is None:
         return TextEncoder(_seeded_roberta(tower, pad_id), _pooling(tower, None)), tower.width
     if not (tower.path / "config.json").is_file():
         raise EnvironmentFault(
             f"text.path: {tower.path} is not a Hugging Face model folder (it has no config.json)",
-            remedy="give a folder with config.json, model.safetensors and the tokenizer files",
+            remedy=_WHOLE_FOLDER,
         )
-    config = AutoConfig.from_pretrained(tower.path, local_files_only=True)
-    extra = {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta") else {}
-    encoder = AutoModel.from_pretrained(
-        tower.path, local_files_only=True, use_safetensors=True, dtype=torch.float32, **extra
-    )
+    encoder, config = _from_folder(tower.path)
+    positions = _positions(config)
+    if positions is not None and tower.max_tokens > positions:
+        raise ConfigError("text.max_tokens", [f"{tower.max_tokens} is more than the {positions} of {tower.path.name}"])
     return TextEncoder(encoder, _pooling(tower, config)), int(config.hidden_size)
+
+
+def _from_folder(folder: Path) -> tuple[Any, Any]:
+    local: dict[str, Any] = {"local_files_only": True}
+    try:
+        config = AutoConfig.from_pretrained(folder, **local)
+        extra = {"add_pooling_layer": False} if config.model_type in ("bert", *_COUNT_FROM_PAD) else {}
+        encoder, loading = AutoModel.from_pretrained(
+            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **local, **extra
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        # Transformers has no error of its own for a folder that it cannot use.
+        first = str(error).strip().split("\n")[0]
+        raise EnvironmentFault(f"text.path: {folder} cannot be loaded: {first}", remedy=_WHOLE_FOLDER) from error
+    # A pooler is never used here, and folders saved for masked words have none.
+    missing = sorted(name for name in loading["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise EnvironmentFault(
+            f"text.path: {folder} lacks {len(missing)} tensors of its own architecture, first {missing[0]}",
+            remedy=_WHOLE_FOLDER,
+            avoid="load a part of them: the rest would be random without anyone noticing",
+        )
+    return encoder, config
+
+
+def _positions(config: Any) -> int | None:
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return None
+    # Those count from pad_token_id + 1; the rows before are never used.
+    unused = config.pad_token_id + 1 if config.model_type in _COUNT_FROM_PAD else 0
+    return int(positions) - int(unused)
 
 
 def _seeded_roberta(tower: TextTower, pad_id: int) -> RobertaModel:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -79,10 +80,9 @@ class EcgEncoder(nn.Module):
 
 def build_xray_encoder(config: ModelConfig) -> XrayEncoder:
     """The X-ray encoder, from torch's random state or from ``xray.weights`` (a timm ViT in safetensors)."""
-    tower = config.xray
-    vit = _vit(
-        tower, config, img_size=config.preprocessing.image_size, patch_size=tower.patch_size, in_chans=tower.channels
-    )
+    tower, size = config.xray, config.preprocessing.image_size
+    grid = (size // tower.patch_size, size // tower.patch_size)
+    vit = _vit(tower, config, grid, img_size=size, patch_size=tower.patch_size, in_chans=tower.channels)
     if tower.weights is not None:
         _load(vit, tower.weights, "xray.weights")
     return XrayEncoder(vit, tower.channels)
@@ -103,13 +103,13 @@ def build_ecg_encoder(config: ModelConfig) -> EcgEncoder:
             norm=config.normalisation,
         )
 
-    vit = _vit(tower, config, embed_layer=tokeniser)
+    vit = _vit(tower, config, (config.ecg_tokens,), embed_layer=tokeniser)
     if tower.weights is not None:
         _load(vit, tower.weights, "ecg.weights", skip=("patch_embed.",))
     return EcgEncoder(vit)
 
 
-def _vit(tower: Vit, config: ModelConfig, **stock: Any) -> VisionTransformer:
+def _vit(tower: Vit, config: ModelConfig, grid: tuple[int, ...], **stock: Any) -> VisionTransformer:
     vit = VisionTransformer(
         num_classes=0,
         global_pool="token",
@@ -122,13 +122,34 @@ def _vit(tower: Vit, config: ModelConfig, **stock: Any) -> VisionTransformer:
         **stock,
     )
     set_drop_rates(vit.blocks, config.dropkey.rates(tower.depth))
+    with torch.no_grad():
+        vit.pos_embed[0, vit.num_prefix_tokens :] = sinusoids(grid, tower.width)
     return vit
+
+
+def sinusoids(grid: tuple[int, ...], width: int) -> Tensor:
+    """Sine-cosine position codes [product of grid, width], the width shared among the axes (Vaswani et al. 2017; in two
+    dimensions as in MAE, He et al. 2022).
+
+    The start of every seeded tower: a learned table that starts at noise of 0.02 hides *where* from a model that sees
+    only a few hundred steps. Pretrained weights overwrite it.
+    """
+    share = width // (2 * len(grid))
+    rates = 10_000.0 ** (-torch.arange(share) / share)
+    places = torch.cartesian_prod(*(torch.arange(size, dtype=torch.float32) for size in grid)).reshape(-1, len(grid))
+    angles = (places[:, :, None] * rates).flatten(1)
+    codes = torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
+    return nn.functional.pad(codes, (0, width - codes.shape[1]))
 
 
 def _load(vit: VisionTransformer, path: Path, setting: str, skip: tuple[str, ...] = ()) -> None:
     if not path.is_file():
         raise EnvironmentFault(f"{setting}: there is no file {path}", remedy="give a local .safetensors file")
-    given = {name: tensor for name, tensor in load_file(path).items() if not name.startswith(("head.", *skip))}
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise EnvironmentFault(f"{setting}: {path.name} cannot be read: {error}", remedy="copy it again") from error
+    given = {name: tensor for name, tensor in state.items() if not name.startswith(("head.", *skip))}
     own = vit.state_dict()
     wanted = {name for name in own if not name.startswith(skip)} if skip else set(own)
     wrong = sorted(name for name in wanted & given.keys() if own[name].shape != given[name].shape)

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from more_model.data.study import Modality, Triplet
+from more_model.data.study import Triplet
 from more_model.model.more import Embedded, More
 from more_model.tokenizer import encode
 from more_model.training.examples import Examples
-from more_model.training.words import about, joint
+from more_model.training.threads import using_threads
+from more_model.training.views import whole_views
 
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
@@ -33,14 +34,9 @@ class Embeddings:
 
 
 def words_of(triplet: Triplet) -> str | None:
-    """The text of a triplet in the form the model was trained on, or None where there is none."""
-    xray_words = triplet.xray_report if triplet.xray is not None else None
-    ecg_words = triplet.ecg_report if triplet.ecg is not None else None
-    if xray_words is not None and ecg_words is not None:
-        return joint(xray_words, ecg_words)
-    if xray_words is not None:
-        return about(Modality.XRAY, xray_words)
-    return about(Modality.ECG, ecg_words) if ecg_words is not None else None
+    """The whole text of a triplet in the form the model was trained on, or None where there is none."""
+    views = whole_views(triplet, together=True)
+    return views[0].words if views else None
 
 
 @torch.inference_mode()
@@ -49,7 +45,6 @@ def embed(
 ) -> Embeddings:
     """All embeddings of ``examples``; the model is put into evaluation mode."""
     model.eval()
-    torch.set_num_threads(threads)
     triplets = examples.triplets
     words = tuple(words_of(triplet) for triplet in triplets)
     device = next(model.parameters()).device
@@ -60,7 +55,8 @@ def embed(
         projection = np.full((len(triplets), embedding), np.nan, dtype=np.float32)
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
-            answer = call(part)
+            with using_threads(threads):
+                answer = call(part)
             features[part] = answer.features.float().cpu().numpy()
             projection[part] = answer.projection.cpu().numpy()
         return features, projection
@@ -88,10 +84,11 @@ def embed(
 
 
 @torch.inference_mode()
-def embed_texts(model: More, texts: Sequence[str], *, tokenizer: Any, max_tokens: int) -> Matrix:
+def embed_texts(model: More, texts: Sequence[str], *, tokenizer: Any, max_tokens: int, threads: int = 2) -> Matrix:
     """Unit vectors [n, embedding] of prompts or reports, worded with `more_model.training.words.about`."""
     model.eval()
     device = next(model.parameters()).device
     ids, mask = encode(tokenizer, texts, max_tokens)
-    projection: Tensor = model.text(ids.to(device), mask.to(device)).projection
+    with using_threads(threads):
+        projection: Tensor = model.text(ids.to(device), mask.to(device)).projection
     return projection.cpu().numpy()

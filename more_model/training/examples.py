@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from more_model.data.study import Modality, Split, Triplet
+from more_model.data.study import Split, Triplet
 from more_model.tokenizer import encode
-from more_model.training.words import about, joint
+from more_model.training.views import TextView
 
 
 class Arrays(Protocol):
@@ -102,29 +102,22 @@ class Batch:
 
 
 def make_batch(
-    examples: Examples, rows: Sequence[int], *, tokenizer: Any, max_tokens: int, joint_rows: Sequence[bool]
+    examples: Examples, rows: Sequence[int], views: Sequence[Sequence[TextView]], *, tokenizer: Any, max_tokens: int
 ) -> Batch:
-    """The batch of ``rows``. Where ``joint_rows`` is true, a full triplet is one joint text for both studies; otherwise
-    each study faces the words about itself."""
+    """The batch of ``rows``, each with its texts (`more_model.training.views`)."""
     texts: list[str] = []
     patients: list[str] = []
     xray_from, xray_text, ecg_from, ecg_text = [], [], [], []
-    for row, together in zip(rows, joint_rows, strict=True):
-        triplet = examples.triplets[row]
-        xray_words = triplet.xray_report if triplet.xray is not None else None
-        ecg_words = triplet.ecg_report if triplet.ecg is not None else None
-        if xray_words is not None:
-            xray_from.append(row)
-            xray_text.append(len(texts))
-            both = together and ecg_words is not None
-            texts.append(joint(xray_words, str(ecg_words)) if both else about(Modality.XRAY, xray_words))
-            patients.append(triplet.patient_id)
-        if ecg_words is not None:
-            ecg_from.append(row)
-            if not (together and xray_words is not None):
-                texts.append(about(Modality.ECG, ecg_words))
-                patients.append(triplet.patient_id)
-            ecg_text.append(len(texts) - 1)
+    for row, of_row in zip(rows, views, strict=True):
+        for view in of_row:
+            if view.xray:
+                xray_from.append(row)
+                xray_text.append(len(texts))
+            if view.ecg:
+                ecg_from.append(row)
+                ecg_text.append(len(texts))
+            texts.append(view.words)
+            patients.append(examples.triplets[row].patient_id)
     ids, mask = encode(tokenizer, texts, max_tokens)
     return Batch(
         ids=ids,

@@ -19,6 +19,8 @@ from more_model.training.augment import augment_ecgs, augment_xrays
 from more_model.training.examples import Batch, Examples, epoch_batches, make_batch
 from more_model.training.seeds import derived_seed
 from more_model.training.settings import TrainingSettings
+from more_model.training.threads import using_threads
+from more_model.training.views import drawn_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +103,15 @@ def train_segment(
         raise RoundError("there are not two studies with words about them", remedy="check the pairing and the reports")
     anchor = [p.detach().clone() for p in model.parameters() if p.requires_grad] if settings.proximal_mu else []
     losses, done, pairs = [], 0, np.zeros(3, dtype=np.int64)
-    draws = np.random.default_rng(derived_seed(seed, "joint"))
+    draws = np.random.default_rng(derived_seed(seed, "texts"))
     with _deterministic(derived_seed(seed, "noise"), settings.threads):
         model.train()
         for rows in (rows for batches in plan for rows in batches):
             progress = (segment.index + (done + 1) / steps) / segment.count
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(progress, settings)
-            together = draws.random(len(rows)) < settings.joint_probability
-            batch = make_batch(usable, rows, tokenizer=tokenizer, max_tokens=max_tokens, joint_rows=list(together))
+            views = [drawn_views(usable.triplets[row], settings, draws) for row in rows]
+            batch = make_batch(usable, rows, views, tokenizer=tokenizer, max_tokens=max_tokens)
             terms = _step(model, optimiser, batch, settings, anchor)
             losses.append(float(terms.total.detach()))
             pairs += (terms.xray_pairs, terms.ecg_pairs, len(rows))
@@ -170,11 +172,6 @@ def batch_terms(model: More, batch: Batch, *, augment: bool) -> ContrastiveTerms
 
 @contextmanager
 def _deterministic(seed: int, threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with using_threads(threads), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield

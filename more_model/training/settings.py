@@ -24,6 +24,8 @@ class TrainingSettings(BaseModel):
     #: Share of full triplets whose X-ray and ECG both face the joint text (1 is the published form); the others face
     #: the words about themselves alone, which is what a zero-shot prompt looks like.
     joint_probability: float = Field(default=0.5, ge=0, le=1)
+    #: Share of those texts that are cut to one to three sentences.
+    sentence_probability: float = Field(default=0.5, ge=0, le=1)
     augment: bool = True
     #: bf16 helps on GPUs; on a CPU without native bf16 it is slower than float32.
     precision: Literal["auto", "float32", "bf16"] = "auto"

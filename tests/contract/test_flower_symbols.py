@@ -36,6 +36,7 @@ ATTRIBUTES = {
     "flwr.app.Metadata": ("message_id", "reply_to_message_id", "src_node_id", "dst_node_id", "group_id", "ttl"),
     "flwr.app.Error": ("code",),
     "flwr.app.Array": ("numpy",),
+    "flwr.app.RecordDict": ("config_records",),
     "flwr.app.MessageType": ("TRAIN", "QUERY"),
     "flwr.clientapp.ClientApp": ("train", "query"),
     "flwr.serverapp.Grid": ("get_node_ids", "push_messages", "pull_messages", "create_message", "set_run", "run"),

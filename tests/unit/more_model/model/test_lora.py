@@ -1,0 +1,201 @@
+"""LoRA: starts as the base, trains what the method says, freezes the base to the byte; A is the same everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from more_model.base import tensor_digest
+from more_model.errors import ConfigError
+from more_model.model.config import ModelConfig
+from more_model.model.lora import LoraMethod, adapt, lora_factors, orthonormal_factor, trainable_names
+from more_model.model.more import More, build_more
+from more_model.training.examples import Examples
+from more_model.training.loop import Segment, build_optimiser, train_segment
+from more_model.training.settings import TrainingSettings
+
+Build = Callable[..., ModelConfig]
+Toy = Callable[..., Examples]
+
+
+def adapted(config: ModelConfig, method: LoraMethod = "ffa", public_seed: int = 7, seed: int = 1) -> More:
+    model = build_more(config, seed=seed)
+    adapt(model, config, method, public_seed)
+    return model
+
+
+def outputs(model: More) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    pixels = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8, generator=generator)
+    signal = torch.randn(3, 12, 50, generator=generator)
+    ids = torch.randint(5, 300, (3, 9), generator=generator)
+    model.eval()
+    results = model.xray(pixels), model.ecg(signal), model.text(ids, torch.ones_like(ids))
+    return [tensor for result in results for tensor in (result.features, result.projection)]
+
+
+def one_step(model: More, examples: Examples, tokenizer: Any, config: ModelConfig) -> None:
+    settings = TrainingSettings(batch_size=len(examples), warmup_fraction=0.0, learning_rate=1e-2, threads=1)
+    report = train_segment(
+        model, build_optimiser(model, settings), examples, settings, Segment(0, 2, 1),
+        tokenizer=tokenizer, max_tokens=config.text.max_tokens, seed=3,
+    )  # fmt: skip
+    assert report.steps == 1
+
+
+@pytest.mark.parametrize("method", ["ffa", "fedit"])
+@pytest.mark.parametrize("targets", [["qkv"], ["qkv", "proj", "fc1", "fc2"]], ids=len)
+def test_adapted_model_starts_as_the_base_to_the_last_bit(
+    tiny_config: Build, method: LoraMethod, targets: list[str]
+) -> None:
+    config = tiny_config(lora={"xray_targets": targets, "ecg_targets": targets, "dropout": 0.3})
+    for before, after in zip(outputs(build_more(config, seed=1)), outputs(adapted(config, method)), strict=True):
+        assert torch.equal(before, after)
+
+
+def test_adapters_do_act_once_b_is_not_zero(tiny_config: Build) -> None:
+    model = adapted(tiny_config())
+    before = outputs(model)
+    for _, parameter in lora_factors(model, "B"):
+        torch.nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(0))
+    assert not any(torch.equal(old, new) for old, new in zip(before, outputs(model), strict=True))
+
+
+def test_every_target_in_every_block_and_nothing_else(tiny_config: Build) -> None:
+    config = tiny_config(lora={"xray_targets": ["qkv", "proj"], "ecg_targets": ["fc1"], "text_targets": ["dense"]})
+    names = {name.split(".lora_A.")[0] for name, _ in lora_factors(adapted(config), "A")}
+    blocks = (0, 1)
+    assert names == {
+        *(f"xray.encoder.vit.blocks.{i}.attn.{part}" for i in blocks for part in ("qkv", "proj")),
+        *(f"ecg.encoder.vit.blocks.{i}.mlp.fc1" for i in blocks),
+        *(f"text.encoder.encoder.encoder.layer.{i}.{part}.dense" for i in blocks
+          for part in ("attention.output", "intermediate", "output")),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "factors"), [("ffa", {"B"}), ("fedit", {"A", "B"})])
+def test_what_trains(tiny_config: Build, method: LoraMethod, factors: set[str]) -> None:
+    model = adapted(tiny_config(), method)
+    names = trainable_names(model)
+    assert {name.split(".lora_")[1][0] for name in names if ".lora_" in name} == factors
+    for name in names:
+        tower, part = name.split(".")[:2]
+        assert tower in {"xray", "ecg", "text"}
+        assert ".lora_" in name or part == "head" or name.startswith("ecg.encoder.vit.patch_embed."), name
+    assert all(p.requires_grad for tower in (model.xray, model.ecg, model.text) for p in tower.head.parameters())
+
+
+def test_the_ecg_tokeniser_trains_only_where_configured(tiny_config: Build) -> None:
+    def tokeniser(trains: bool) -> list[str]:
+        names = trainable_names(adapted(tiny_config(ecg={"train_tokeniser": trains})))
+        return [name for name in names if "patch_embed" in name]
+
+    assert len(tokeniser(True)) == 8
+    assert tokeniser(False) == []
+
+
+def test_text_biases_train_only_where_configured(tiny_config: Build) -> None:
+    model = adapted(tiny_config(lora={"text_bias": "all"}))
+    biases = [name for name in trainable_names(model) if name.startswith("text.encoder.") and ".lora_" not in name]
+    assert biases == [name for name, _ in model.named_parameters() if name.startswith("text.encoder.") and
+                      name.endswith(".bias")]  # fmt: skip
+    # Two layers of six linear maps and two norms, and the norm of the embeddings.
+    assert len(biases) == 2 * 8 + 1
+    plain = trainable_names(adapted(tiny_config()))
+    assert not [name for name in plain if name.startswith("text.encoder.") and ".lora_" not in name]
+
+
+@pytest.mark.parametrize("method", ["ffa", "fedit"])
+def test_one_step_moves_what_trains_and_no_byte_of_the_rest(
+    tiny_config: Build, toy_examples: Toy, tokenizer: Any, method: LoraMethod
+) -> None:
+    config = tiny_config(lora={"text_bias": "all"})
+    model = adapted(config, method)
+    before = {name: tensor_digest([(name, tensor)]) for name, tensor in model.state_dict().items()}
+    one_step(model, toy_examples(12), tokenizer, config)
+    after = {name: tensor_digest([(name, tensor)]) for name, tensor in model.state_dict().items()}
+    moved = {name for name in before if before[name] != after[name]}
+    trains = set(trainable_names(model))
+    assert moved <= trains
+    assert {name for name in trains if ".lora_B." in name} <= moved
+    assert {name for name in trains if ".head." in name and name.endswith(".weight")} <= moved
+    assert len(trains - moved) < len(trains) / 4
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_temperature_is_in_the_optimiser_exactly_if_learned(
+    tiny_config: Build, toy_examples: Toy, tokenizer: Any, learned: bool
+) -> None:
+    config = tiny_config(temperature={"learned": learned, "initial": 0.2})
+    model = adapted(config)
+    optimiser = build_optimiser(model, TrainingSettings())
+    held = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+    assert (id(model.log_temperature) in held) is learned
+    if learned:
+        assert held[id(model.log_temperature)] == 0.0
+    before = float(model.temperature.detach())
+    assert before == pytest.approx(0.2)
+    one_step(model, toy_examples(12), tokenizer, config)
+    assert (float(model.temperature.detach()) != before) is learned
+
+
+def test_adapting_leaves_the_global_random_state(tiny_config: Build) -> None:
+    model = build_more(tiny_config(), seed=1)
+    state = torch.random.get_rng_state()
+    adapt(model, tiny_config(), "ffa", 7)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("shape", [(16, 768), (8, 64), (4, 4)])
+def test_rows_of_a_are_orthonormal(shape: tuple[int, int]) -> None:
+    factor = orthonormal_factor("some.name", shape, 1).astype(np.float64)
+    assert np.abs(factor @ factor.T - np.eye(shape[0])).max() < 2e-4
+
+
+def test_columns_of_a_are_orthonormal_where_the_rank_exceeds_the_width() -> None:
+    factor = orthonormal_factor("some.name", (8, 4), 1).astype(np.float64)
+    assert np.abs(factor.T @ factor - np.eye(4)).max() < 2e-4
+
+
+def test_a_has_the_recorded_bits() -> None:
+    """Recorded once; every site must find the same, whatever its processor and linear algebra."""
+    name = "xray.encoder.vit.blocks.0.attn.qkv.lora_A.default.weight"
+    factor = orthonormal_factor(name, (16, 768), 20241016)
+    assert factor.dtype == np.float32 and sys.byteorder == "little"
+    assert (
+        hashlib.sha256(factor.tobytes()).hexdigest()
+        == "ba9fd553e4ba5b5f4a4042450cc6766feff4de6590cee1568fabe114471a8d69"
+    )
+
+
+def test_a_depends_on_the_name_and_the_public_seed() -> None:
+    first = orthonormal_factor("a", (4, 16), 1)
+    assert np.array_equal(first, orthonormal_factor("a", (4, 16), 1))
+    assert not np.array_equal(first, orthonormal_factor("b", (4, 16), 1))
+    assert not np.array_equal(first, orthonormal_factor("a", (4, 16), 2))
+
+
+def test_a_of_the_model_comes_from_the_public_seed_and_not_from_the_models(tiny_config: Build) -> None:
+    config = tiny_config()
+    here, there = adapted(config, "ffa", 7, seed=1), adapted(config, "fedit", 7, seed=2)
+    other = adapted(config, "ffa", 8, seed=1)
+    factors = list(zip(*(lora_factors(model, "A") for model in (here, there, other)), strict=True))
+    assert factors
+    for (name, a), (_, b), (_, c) in factors:
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+        assert np.array_equal(a.detach().numpy(), orthonormal_factor(name, tuple(a.shape), 7))
+    assert all(not parameter.any() for _, parameter in lora_factors(here, "B"))
+
+
+@pytest.mark.parametrize("tower", ["xray", "ecg", "text"])
+def test_a_target_that_names_no_module_is_refused_with_the_choices(tiny_config: Build, tower: str) -> None:
+    config = tiny_config(lora={f"{tower}_targets": ["quarry"]})
+    with pytest.raises(ConfigError, match=r"no module matches .*quarry.*linear maps there: .*(qkv|query)"):
+        adapted(config)
