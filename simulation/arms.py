@@ -62,7 +62,9 @@ def train_alone(bench: Workbench, arm: str, seed: int, site: str | None) -> Trai
             seed=derived_seed(seed, arm, index),
             on_step=_reporter(bench, arm, index, count),
         )
-        curve.append(CurvePoint(index + 1, report.loss, bench.scorer.validation_auroc(model)))
+        # Local arms are not drawn over time: there are many, and each point costs an evaluation.
+        metric = bench.scorer.validation_auroc(model) if site is None else None
+        curve.append(CurvePoint(index + 1, report.loss, metric))
         _keep(folder, model, optimiser, curve, assembled.spec.digest())
     return TrainedArm(model, tuple(curve))
 

@@ -123,6 +123,9 @@ class Difficulty(_Settings):
     blank_study_rate: float = Field(default=0.01, ge=0.0, le=1.0, description="studies without any label")
 
 
+Hospitals = int | tuple[str, ...] | tuple[HospitalProfile, ...]
+
+
 class SynthConfig(_Settings):
     """A whole synthetic cohort. The same configuration always gives the same bytes.
 
@@ -133,7 +136,9 @@ class SynthConfig(_Settings):
 
     patients: int = Field(ge=1, le=1_000_000)
     seed: int = Field(default=0, ge=0)
-    hospitals: int | tuple[HospitalProfile, ...] = 4
+    hospitals: Hospitals = Field(
+        default=4, description="the first N built-in profiles, built-in ones by name, or profiles of one's own"
+    )
     first_subject_id: int = Field(default=FIRST_SUBJECT, ge=FIRST_SUBJECT, le=LAST_SUBJECT)
     image_px: int = Field(default=256, ge=32, le=2048, description="longer side of a picture")
     jpg: bool = True
@@ -151,12 +156,12 @@ class SynthConfig(_Settings):
 
     @field_validator("hospitals")
     @classmethod
-    def _some_hospitals(cls, hospitals: int | tuple[HospitalProfile, ...]) -> int | tuple[HospitalProfile, ...]:
+    def _some_hospitals(cls, hospitals: Hospitals) -> Hospitals:
         if isinstance(hospitals, int):
             if not 1 <= hospitals <= 1000:
                 raise ValueError("between 1 and 1000 hospitals")
             return hospitals
-        names = [profile.name for profile in hospitals]
+        names = [profile if isinstance(profile, str) else profile.name for profile in hospitals]
         if not names or len(set(names)) != len(names):
             raise ValueError("hospital names must be given and unique")
         return hospitals

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 
+from more_model.errors import ConfigError
 from simulation.synthetic.config import (
     GENERATOR_VERSION,
     EcgDevice,
     HospitalProfile,
+    Hospitals,
     Scanner,
     SynthConfig,
     WritingStyle,
@@ -148,14 +150,19 @@ BUILT_IN: tuple[HospitalProfile, ...] = (
 )
 
 
-def resolve_hospitals(hospitals: int | tuple[HospitalProfile, ...]) -> tuple[HospitalProfile, ...]:
-    """The profiles meant by a configuration: the given ones, or the first N built-in ones.
+def resolve_hospitals(hospitals: Hospitals) -> tuple[HospitalProfile, ...]:
+    """The profiles meant by a configuration: the given ones, built-in ones by name, or the first N built-in ones.
 
-    Past the eighth, the built-in profiles repeat under new names (``academic-2``) with carts of their own.
+    Past the eighth, the built-in profiles repeat under new names (``academic-2``) with carts of their own. Raises
+    `ConfigError` for a name that no built-in profile has.
     """
-    if not isinstance(hospitals, int):
-        return hospitals
-    return tuple(_numbered(index) for index in range(hospitals))
+    if isinstance(hospitals, int):
+        return tuple(_numbered(index) for index in range(hospitals))
+    known = {profile.name: profile for profile in BUILT_IN}
+    unknown = [name for name in hospitals if isinstance(name, str) and name not in known]
+    if unknown:
+        raise ConfigError("synthetic hospitals", [f"{name!r} is none of {', '.join(known)}" for name in unknown])
+    return tuple(known[item] if isinstance(item, str) else item for item in hospitals)
 
 
 def _numbered(index: int) -> HospitalProfile:
