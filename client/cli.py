@@ -13,7 +13,6 @@ import typer
 
 from more_model.cli_errors import exit_on_error
 from more_model.cli_version import VersionOption
-from more_model.errors import ConfigError
 
 if TYPE_CHECKING:
     from more_model.data.ingest import IngestReport
@@ -130,15 +129,11 @@ def verify(store: StoreOption, as_json: JsonOption = False) -> None:
 
 
 def _rule(pairing: Pairing, days: float, admissions: Path | None) -> PairingRule:
-    from pydantic import ValidationError
-
     from more_model.data.pairing import PairingRule
-    from more_model.data.table_mapping import validation_faults
+    from more_model.settings import validated
 
-    try:
-        return PairingRule.model_validate({"rule": pairing.value, "days": days, "admissions": admissions})
-    except ValidationError as error:
-        raise ConfigError("the options of data-report", validation_faults(error)) from error
+    options = {"rule": pairing.value, "days": days, "admissions": admissions}
+    return validated(PairingRule, options, "the options of data-report")
 
 
 @contextmanager

@@ -46,7 +46,11 @@ def validated(kind: type[Settings], content: Mapping[str, Any], where: str) -> S
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        faults = [_sentence(item) for item in error.errors()]
+        # Where a path or a table may stand, a faulty table is reported as such, and not also as "no path".
+        items = [
+            item for item in error.errors() if not (item["type"] == "path_type" and isinstance(item["input"], dict))
+        ]
+        faults = [_sentence(item) for item in items]
         raise ConfigError(where, faults, remedy="correct all of them; nothing has been read or written") from error
 
 
@@ -56,9 +60,10 @@ def load_settings(kind: type[Settings], path: Path) -> Settings:
 
 
 def _sentence(item: Any) -> str:
-    place = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+    # pydantic puts the names of its validators between the keys, in square brackets.
+    place = ".".join(str(part) for part in item["loc"] if "[" not in str(part)) or "(whole file)"
     if item["type"] == "extra_forbidden":
         return f"{place}: there is no such setting"
     given = item.get("input")
     shown = f" (given: {given!r})" if isinstance(given, (str, int, float, bool)) else ""
-    return f"{place}: {item['msg']}{shown}"
+    return f"{place}: {item['msg'].removeprefix('Value error, ')}{shown}"

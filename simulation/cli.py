@@ -12,7 +12,7 @@ import typer
 
 from more_model.cli_errors import exit_on_error
 from more_model.cli_version import VersionOption
-from more_model.errors import ConfigError, RoundError
+from more_model.errors import RoundError
 from simulation.quiet import keep_quiet
 
 if TYPE_CHECKING:
@@ -69,15 +69,10 @@ def synth(
 
 
 def _config(settings: dict[str, int | bool]) -> SynthConfig:
-    from pydantic import ValidationError
-
+    from more_model.settings import validated
     from simulation.synthetic.config import SynthConfig
 
-    try:
-        return SynthConfig.model_validate(settings)
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}" for fault in error.errors()]
-        raise ConfigError("more-sim synth", faults, remedy="See more-sim synth --help.") from error
+    return validated(SynthConfig, settings, "more-sim synth")
 
 
 def _write(config: SynthConfig, out: Path, workers: int, *, quiet: bool) -> SynthReport:

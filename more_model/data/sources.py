@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gc
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from more_model.data.label_table import LabelTable, join_labels
 from more_model.data.mimic_cxr import read_mimic_cxr, read_mimic_cxr_jpg
@@ -19,8 +18,9 @@ from more_model.data.preprocessing import Preprocessing
 from more_model.data.reading import Reading
 from more_model.data.study import Modality, Study
 from more_model.data.table import read_table
-from more_model.data.table_mapping import TableMapping, anchored, load_mapping, validation_faults
-from more_model.errors import ConfigError, DataError
+from more_model.data.table_mapping import TableMapping, anchored, load_mapping
+from more_model.errors import DataError
+from more_model.settings import load_settings
 
 __all__ = [
     "LabelTable",
@@ -98,14 +98,7 @@ class SourcesFile(_Strict):
 
 def load_sources(path: Path) -> SourcesFile:
     """The sources file, relative paths taken from its own folder. Raises `ConfigError` with every fault."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(str(path), [f"cannot be read as TOML: {error}"]) from error
-    try:
-        file = SourcesFile.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(str(path), validation_faults(error)) from error
+    file = load_settings(SourcesFile, path)
     return file.model_copy(
         update={
             "sources": tuple(resolve(source, path.parent) for source in file.sources),

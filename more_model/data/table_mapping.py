@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from more_model.data.label_columns import named
 from more_model.data.study import Modality
-from more_model.errors import ConfigError
+from more_model.settings import load_settings
 
 Blank = Literal["not-stated", "absent"]
 
@@ -183,14 +182,7 @@ def load_mapping(path: Path) -> TableMapping:
 
     Raises `ConfigError` with every fault.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(str(path), [f"cannot be read as TOML: {error}"]) from error
-    try:
-        mapping = TableMapping.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(str(path), validation_faults(error)) from error
+    mapping = load_settings(TableMapping, path)
     return anchored(mapping, path.parent)
 
 
@@ -209,18 +201,3 @@ def anchored(mapping: TableMapping, base: Path) -> TableMapping:
     path = absolute(mapping.path)
     root = path.parent if mapping.root is None else absolute(mapping.root)
     return mapping.model_copy(update={"path": path, "root": root, "multi_label": multi})
-
-
-def validation_faults(error: ValidationError) -> list[str]:
-    """One line a fault: where in the configuration, and what is wrong."""
-    return [
-        f"{_place(entry['loc'])}: {entry['msg'].removeprefix('Value error, ')}"
-        for entry in error.errors(include_url=False)
-        # A mapping may stand where a path may, too: that a faulty mapping is no path either helps nobody.
-        if not (entry["type"] == "path_type" and isinstance(entry["input"], Mapping))
-    ]
-
-
-def _place(parts: tuple[int | str, ...]) -> str:
-    # pydantic puts the names of its validators between the keys, in square brackets.
-    return ".".join(str(part) for part in parts if "[" not in str(part)) or "as a whole"

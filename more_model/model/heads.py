@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-
 #: About the variance of the tokeniser's channels at a QRS complex. With the usual 1e-5 the norm would divide out the
 #: amplitude of the tracing, and hypertrophy is a voltage.
 _AMPLITUDE_KEEPING_EPS = 0.1

@@ -167,7 +167,7 @@ def test_every_fault_of_a_mapping_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_mapping(path)
     faults = "\n".join(caught.value.faults)
-    for part in ("path: Field required", "patient:", "labls: Extra", "labels_blank:", "where.0: a where filter takes"):
+    for part in ("path: Field required", "patient:", "labls: there is no such setting", "labels_blank:", "where.0: a where filter takes"):
         assert part in faults
     assert len(caught.value.faults) == 5
 
@@ -180,7 +180,7 @@ def test_contradictions_are_reported_together() -> None:
 def test_a_broken_toml_file_is_a_configuration_error(tmp_path: Path) -> None:
     path = tmp_path / "map.toml"
     path.write_text("patient = ")
-    with pytest.raises(ConfigError, match="cannot be read as TOML"):
+    with pytest.raises(ConfigError, match="not well formed"):
         load_mapping(path)
 
 
