@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from server.journal import RoundRecord
 from simulation.arms import TrainedArm, train_alone
 from simulation.cohort import SiteCohort, all_studies, build_sites, synthetic_sources
 from simulation.compare import Outcome, build_summary
-from simulation.examples import report_details
 from simulation.flower_federation import train_federated
 from simulation.progress import shown_progress
 from simulation.report.page import write_report
 from simulation.report.table import print_table
+from simulation.report_details import report_details
 from simulation.run_folder import RunFolder, open_run_folder
 from simulation.scoring import build_scorer
 from simulation.settings import DataChoice, RunConfig
@@ -177,9 +177,3 @@ def _one_arm(
         save_file(export_tensors(trained.model), checkpoints / f"{label}.safetensors")
     folder.event("arm finished", arm=label, seconds=seconds, macro_auroc=table["macro_auroc"])
     return Outcome(table, scores, trained.curve), records
-
-
-def final_auroc(summary: Mapping[str, Any], arm: str) -> float | None:
-    """The zero-shot macro AUROC of an arm of a finished run."""
-    value = summary["arms"].get(arm, {}).get("macro_auroc")
-    return None if value is None else float(value)

@@ -65,7 +65,9 @@ class Scorer:
         """Scores against the prompts alone."""
         directions = encode_prompts(
             self.prompts,
-            lambda texts: embed_texts(model, texts, tokenizer=self.tokenizer, max_tokens=self.max_tokens),
+            lambda texts: embed_texts(
+                model, texts, tokenizer=self.tokenizer, max_tokens=self.max_tokens, threads=self.threads
+            ),
         )
         return zero_shot(embedded, self.prompts, directions, policy=self.choice.uncertainty)
 

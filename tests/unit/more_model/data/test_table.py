@@ -167,7 +167,13 @@ def test_every_fault_of_a_mapping_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_mapping(path)
     faults = "\n".join(caught.value.faults)
-    for part in ("path: Field required", "patient:", "labls: there is no such setting", "labels_blank:", "where.0: a where filter takes"):
+    for part in (
+        "path: Field required",
+        "patient:",
+        "labls: there is no such setting",
+        "labels_blank:",
+        "where.0: a where filter takes",
+    ):
         assert part in faults
     assert len(caught.value.faults) == 5
 
