@@ -57,7 +57,8 @@ def ingest(
 
     Example: more-client ingest SOURCES.toml --store /srv/more/store --site north
     """
-    with exit_on_error():
+    with exit_on_error(), _exit_on_interrupt():
+        from more_model.data.ingest import CeilingExceeded
         from more_model.data.ingest import ingest as fill
         from more_model.data.sources import load_sources, read_cohort
         from more_model.data.split import patient_site_conflicts
@@ -66,20 +67,21 @@ def ingest(
         with _waiting("Reading tables"):
             cohort = read_cohort(configured.sources, configured.label_tables)
             patient_site_conflicts(cohort.studies)
-        with _progress("Reading studies") as advance:
-            report = fill(
-                cohort.studies,
-                store,
-                site,
-                configured.preprocessing,
-                ceiling=ceiling,
-                workers=workers,
-                progress=advance,
-            )
-        if as_json:
-            typer.echo(json.dumps({"site": site, "read": dict(cohort.counts), **report.as_dict()}))
-        else:
-            typer.echo(_ingest_text(site, cohort.counts, report))
+        try:
+            with _progress("Reading studies") as advance:
+                report = fill(
+                    cohort.studies,
+                    store,
+                    site,
+                    configured.preprocessing,
+                    ceiling=ceiling,
+                    workers=workers,
+                    progress=advance,
+                )
+        except CeilingExceeded as error:
+            _print_ingest(site, cohort.counts, error.report, as_json)
+            raise
+        _print_ingest(site, cohort.counts, report, as_json)
 
 
 @app.command(name="data-report")
@@ -137,6 +139,15 @@ def _rule(pairing: Pairing, days: float, admissions: Path | None) -> PairingRule
 
 
 @contextmanager
+def _exit_on_interrupt() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.echo("Interrupted; what was stored stays. Run the same command again.", err=True)
+        raise typer.Exit(130) from error
+
+
+@contextmanager
 def _waiting(what: str) -> Iterator[None]:
     from rich.console import Console
 
@@ -153,6 +164,13 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_ingest(site: str, read: Mapping[str, int], report: IngestReport, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"site": site, "read": dict(read), **report.as_dict()}))
+    else:
+        typer.echo(_ingest_text(site, read, report))
 
 
 def _ingest_text(site: str, read: Mapping[str, int], report: IngestReport) -> str:

@@ -1,7 +1,8 @@
 """What a site store holds, in counts that a hospital can show: small numbers of people are not printed.
 
 A count from 1 to ``minimum_count - 1`` is shown as ``<5``. Where exactly one part of a whole is small, it could be had
-by subtraction, so the next smallest part reads ``hidden``. Zero is shown as zero.
+by subtraction, so the next smallest part reads ``hidden``. Zero is shown as zero. Blocks are linked: studies per
+modality less the triplets that hold it give the rest, so a small count in one block hides its counterparts in others.
 """
 
 from __future__ import annotations
@@ -67,15 +68,20 @@ def data_report(folder: Path, rule: PairingRule, *, minimum_count: int = 5) -> D
     refusals = Counter(f"{entry.modality.value}: {entry.reason}" for entry in store.quarantine.values())
     corrections = Counter(kind for record in records for kind in _correction_kinds(record))
     studies = Counter(record.modality.value for record in records)
+    triplets = _triplets_shown(kinds, minimum_count)
+    missing = _missing_shown(result.triplets, triplets, minimum_count)
+    left_out = {name: _shown(count, minimum_count) for name, count in sorted(others.items()) if count}
+    linked = [*triplets.values(), *missing.values(), *left_out.values()]
+    show_totals = _shown if all(isinstance(count, int) for count in linked) else _hidden
     return DataReport(
         site=store.site,
         pairing=rule.model_dump(mode="json"),
         minimum_count=minimum_count,
         patients=_shown(len(patients), minimum_count),
-        studies={modality.value: _shown(studies[modality.value], minimum_count) for modality in Modality},
-        triplets=suppressed(kinds, minimum_count),
-        missing={name: _shown(count, minimum_count) for name, count in _missing(result.triplets).items()},
-        left_out={name: _shown(count, minimum_count) for name, count in sorted(others.items()) if count},
+        studies={modality.value: show_totals(studies[modality.value], minimum_count) for modality in Modality},
+        triplets=triplets,
+        missing=missing,
+        left_out=left_out,
         quarantine=suppressed(dict(sorted(refusals.items())), minimum_count),
         labels=_labels(records, minimum_count),
         corrections={name: _shown(count, minimum_count) for name, count in sorted(corrections.items())},
@@ -135,10 +141,25 @@ def _shown(count: int, minimum_count: int) -> Shown:
     return f"<{minimum_count}" if 0 < count < minimum_count else count
 
 
-def _missing(triplets: Sequence[Triplet]) -> dict[str, int]:
+def _hidden(count: int, minimum_count: int) -> Shown:
+    return "hidden" if count >= minimum_count else _shown(count, minimum_count)
+
+
+def _triplets_shown(kinds: Mapping[str, int], minimum_count: int) -> dict[str, Shown]:
+    # Where every patient has one triplet the number of patients is their sum, so one visible part beside a small one
+    # narrows it: all are shown or none.
+    show = _hidden if any(0 < count < minimum_count for count in kinds.values()) else _shown
+    return {name: show(count, minimum_count) for name, count in kinds.items()}
+
+
+def _missing_shown(triplets: Sequence[Triplet], kinds: Mapping[str, Shown], minimum_count: int) -> dict[str, Shown]:
+    show = _shown if all(isinstance(count, int) for count in kinds.values()) else _hidden
+    unreported = {name: show(count, minimum_count) for name, count in _unreported(triplets).items()}
+    return {"no X-ray": kinds["ecg-only"], "no ECG": kinds["xray-only"], **unreported}
+
+
+def _unreported(triplets: Sequence[Triplet]) -> dict[str, int]:
     return {
-        "no X-ray": sum(triplet.xray is None for triplet in triplets),
-        "no ECG": sum(triplet.ecg is None for triplet in triplets),
         "X-ray without report": sum(triplet.xray is not None and triplet.xray_report is None for triplet in triplets),
         "ECG without report": sum(triplet.ecg is not None and triplet.ecg_report is None for triplet in triplets),
     }

@@ -19,7 +19,13 @@ from more_model.errors import ConfigError, InputRefused
 if TYPE_CHECKING:
     from more_model.describe import Description
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="The MoRE model and the readers of its input files.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    # Typer would print local variables, which here are studies with patient ids and report texts.
+    pretty_exceptions_enable=False,
+    help="The MoRE model and the readers of its input files.",
+)
 
 
 class Method(StrEnum):

@@ -31,7 +31,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         else:
             raise ConfigError(str(path), [f"unknown suffix {path.suffix!r}"], remedy="use .toml or .json")
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), [f"not well formed: {error}"]) from error
+        raise ConfigError(str(path), [f"not well formed: {error}"], remedy="correct the place that it names") from error
     if not isinstance(content, dict):
         raise ConfigError(str(path), ["the top level must be a table of keys"])
     return content

@@ -12,6 +12,9 @@ from more_model.exchange import TOWERS, ExchangeSpec, Fingerprint, Update
 #: More pairs than any site has. A larger weight would drown the other sites, or overflow the sum.
 _MAX_WEIGHT = 1e9
 
+#: What a site reports beside its tensors.
+_COUNTS = frozenset({"loss", "steps", "pairs_xray", "pairs_ecg"})
+
 
 def towers_of(update: Update) -> list[str]:
     """The exchange groups that an update claims to have trained."""
@@ -61,6 +64,8 @@ def _fault_of_numbers(update: Update) -> str | None:
         return f"its weights are larger than {_MAX_WEIGHT:.0e}"
     if not update.weights.keys() <= set(TOWERS):
         return "it has weights of unknown groups"
-    if not all(math.isfinite(count) for count in update.counts.values()):
-        return "its counts are not finite"
+    if not update.counts.keys() <= _COUNTS:
+        return "it reports counts that nobody asked for"
+    if not all(abs(count) <= _MAX_WEIGHT for count in update.counts.values()):
+        return "its counts are not finite numbers of a plausible size"
     return None

@@ -161,7 +161,7 @@ def as_json(records: Sequence[RoundRecord]) -> list[dict[str, object]]:
     return [
         {
             "round": record.round,
-            "sites": {p.site: {"state": p.state, "why": p.why, **(p.counts or {})} for p in record.sites},
+            "sites": {p.site: {**(p.counts or {}), "state": p.state, "why": p.why} for p in record.sites},
             **{key: value for key, value in asdict(record).items() if key not in ("round", "sites")},
         }
         for record in records

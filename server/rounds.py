@@ -121,8 +121,9 @@ def _admit(
             )
             if fault is None:
                 accepted.append(answer)
-            state = "accepted" if fault is None else "quarantined"
-            participation.append(Participation(site, state, fault, answer.counts))
+            # The counts of a refused update are as little to be trusted as its tensors: they are not recorded.
+            counts = answer.counts if fault is None else None
+            participation.append(Participation(site, "accepted" if fault is None else "quarantined", fault, counts))
     return accepted, participation
 
 

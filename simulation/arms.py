@@ -45,11 +45,13 @@ def train_alone(bench: Workbench, arm: str, seed: int, site: str | None) -> Trai
     folder = bench.folder / "arms" / arm
     folder.mkdir(parents=True, exist_ok=True)
     assembled = bench.assembled()
-    model, settings = assembled.model, bench.config.training
+    # FedProx belongs to the federation; a baseline that is pulled back to where it was would be a weaker baseline.
+    model, settings = assembled.model, bench.config.training.model_copy(update={"proximal_mu": 0.0})
     optimiser = build_optimiser(model, settings)
-    curve = _resumed(folder, model, optimiser, assembled.spec.digest())
-    count = bench.config.federation.rounds.rounds
     examples = bench.training_examples(site)
+    identity = f"{assembled.spec.digest()} {assembled.fingerprint.digest()} {examples.digest()}"
+    curve = _resumed(folder, model, optimiser, identity)
+    count = bench.config.federation.rounds.rounds
     for index in range(len(curve), count):
         report = train_segment(
             model,
@@ -65,7 +67,7 @@ def train_alone(bench: Workbench, arm: str, seed: int, site: str | None) -> Trai
         # Local arms are not drawn over time: there are many, and each point costs an evaluation.
         metric = bench.scorer.validation_auroc(model) if site is None else None
         curve.append(CurvePoint(index + 1, report.loss, metric))
-        _keep(folder, model, optimiser, curve, assembled.spec.digest())
+        _keep(folder, model, optimiser, curve, identity)
     return TrainedArm(model, tuple(curve))
 
 
@@ -73,26 +75,24 @@ def _reporter(bench: Workbench, arm: str, index: int, count: int) -> Callable[[i
     return lambda done, steps: bench.on_progress(arm, index * steps + done, count * steps)
 
 
-def _keep(
-    folder: Path, model: More, optimiser: torch.optim.Optimizer, curve: list[CurvePoint], spec_digest: str
-) -> None:
+def _keep(folder: Path, model: More, optimiser: torch.optim.Optimizer, curve: list[CurvePoint], identity: str) -> None:
     tensors = {f"model.{name}": torch.from_numpy(value) for name, value in export_tensors(model).items()}
     for number, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{key}": value.cpu().clone() for key, value in state.items()}
-    facts = {"curve": json.dumps([asdict(point) for point in curve]), "spec_digest": spec_digest}
+    facts = {"curve": json.dumps([asdict(point) for point in curve]), "identity": identity}
     temporary = folder / "state.part"
     save_file(tensors, temporary, metadata=facts)
     temporary.replace(folder / "state.safetensors")
 
 
-def _resumed(folder: Path, model: More, optimiser: torch.optim.Optimizer, spec_digest: str) -> list[CurvePoint]:
+def _resumed(folder: Path, model: More, optimiser: torch.optim.Optimizer, identity: str) -> list[CurvePoint]:
     path = folder / "state.safetensors"
     if not path.is_file():
         return []
     facts = _metadata(path)
-    if facts.get("spec_digest") != spec_digest:
+    if facts.get("identity") != identity:
         raise RoundError(
-            f"{path} belongs to another model or LoRA method",
+            f"{path} belongs to another base, model, LoRA method or set of patients",
             remedy="resume with the configuration that the run was started with, or give another folder",
         )
     tensors = load_file(path)

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from simulation.synthetic.config import SynthConfig
     from simulation.synthetic.tree import SynthReport
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Synthetic cohorts and simulated federations.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    # Typer would print local variables, which here are studies with patient ids and report texts.
+    pretty_exceptions_enable=False,
+    help="Synthetic cohorts and simulated federations.",
+)
 
 
 class Engine(StrEnum):

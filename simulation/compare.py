@@ -39,21 +39,24 @@ def build_summary(
     outcomes: Mapping[str, Outcome],
     rounds: Sequence[RoundRecord],
     over_seeds: Mapping[str, Sequence[float | None]],
+    *,
+    other_rounds: Sequence[RoundRecord] = (),
 ) -> dict[str, Any]:
-    """The content of summary.json (DESIGN section 8)."""
+    """The content of summary.json (DESIGN section 8). ``other_rounds`` are those of further seeds: a site missing there
+    makes the run partial, too."""
     config = bench.config
     arms = _arms(bench, outcomes, over_seeds)
     return {
         "schema": SCHEMA,
         "name": config.name,
-        "status": _status(rounds),
+        "status": _status([*rounds, *other_rounds]),
         "seed": config.seed,
         "seeds": [config.seed + number for number in range(config.seeds)],
         "synthetic": config.data.synthetic is not None,
         "text_kind": text_kind(bench.cohorts),
         "cohort": cohort_summary(bench.cohorts),
         "model": _model(bench, inventory),
-        "base": {"kind": config.base.kind, "explanation": bench.base_origin},
+        "base": {"kind": config.base.kind, "explanation": _base(bench)},
         "evaluation": {
             "prompts": bench.scorer.prompts.name,
             "uncertainty": config.evaluation.uncertainty,
@@ -80,11 +83,6 @@ def local_arms(outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
     """Site name -> the outcome of its local arm."""
     prefix = "local-"
     return {name.removeprefix(prefix): outcome for name, outcome in outcomes.items() if name.startswith(prefix)}
-
-
-def _status(rounds: Sequence[RoundRecord]) -> str:
-    short = any(part.state != "accepted" for record in rounds for part in record.sites)
-    return "partial" if short else "complete"
 
 
 def _arms(
@@ -173,6 +171,17 @@ def _joining(bench: Workbench, outcomes: Mapping[str, Outcome]) -> dict[str, Any
 def _macro_at(outcome: Outcome, site: str) -> float | None:
     value = outcome.table["per_site"].get(site, {}).get("macro_auroc")
     return None if value is None else float(value)
+
+
+def _status(rounds: Sequence[RoundRecord]) -> str:
+    short = any(part.state != "accepted" for record in rounds for part in record.sites)
+    return "partial" if short else "complete"
+
+
+def _base(bench: Workbench) -> str:
+    """Where the base came from; that it shares no patient with the hospitals is said only where it was checked."""
+    checked = bench.config.base.kind == "warm-up"
+    return bench.base_origin + (" None of them is a patient of a hospital here." if checked else "")
 
 
 def _model(bench: Workbench, inventory: Inventory) -> dict[str, Any]:

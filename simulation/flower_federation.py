@@ -75,6 +75,7 @@ def rounds_over_grid(
         "sites": ",".join(bench.sites),
         "rounds": str(choice.rounds.rounds),
         "local_epochs": str(choice.local_epochs),
+        "examples": bench.training_examples().digest(),
     }
     initial = export_tensors(bench.assembled().model)
     watcher = bench.assembled().model

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -51,7 +52,7 @@ def run_in_ray(coordinate: Callable[[Grid], Result], index: Path, sites: int, th
                 client_app=_client_app(index),
                 num_supernodes=sites,
                 backend_config={
-                    "client_resources": {"num_cpus": threads, "num_gpus": 0.0},
+                    "client_resources": {"num_cpus": threads, "num_gpus": _gpu_share(sites)},
                     "init_args": {"_temp_dir": ray_folder},
                 },
             )
@@ -79,6 +80,11 @@ def _nothing_left_behind() -> Iterator[str]:
         for name in set(os.environ) - set(before):
             del os.environ[name]
         os.environ.update(before)
+
+
+def _gpu_share(sites: int) -> float:
+    """Ray hides every GPU from an actor that asks for none, and the other arms would train on one."""
+    return min(1.0, torch.cuda.device_count() / sites)
 
 
 def _client_app(index: Path) -> ClientApp:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, Self
 
@@ -14,6 +15,8 @@ from more_model.data.split import patient_site_conflicts
 from more_model.data.study import Modality, Study
 from more_model.errors import DataError
 from more_model.training.seeds import derived_seed
+
+_NOT_IN_NAMES = re.compile(r"[^\w.+ -]+")
 
 
 class Partition(BaseModel):
@@ -66,19 +69,32 @@ def partitioned(studies: Sequence[Study], partition: Partition, seed: int) -> di
         site_of = _by_attribute(studies, partition.attribute)
     else:
         site_of = _drawn(studies, patients, partition, np.random.default_rng(derived_seed(seed, "partition")))
+    names = _folder_names({*site_of.values()})
     # A drawn site that got nobody must be refused as too small, not silently left out.
     drawn = [] if partition.attribute is not None else _names(partition)
     sites: dict[str, list[Study]] = {name: [] for name in drawn}
     for study in studies:
         site = site_of.get(study.patient_id)
         if site is not None:
-            sites.setdefault(site, []).append(replace(study, site=site))
+            sites.setdefault(names[site], []).append(replace(study, site=names[site]))
     unknown = sorted(set(partition.missing) - set(sites))
     if unknown:
         raise DataError(f"partition.missing names sites that do not exist: {unknown}; there are {sorted(sites)}")
     kept = {site: _without(own, partition.missing.get(site, ())) for site, own in sorted(sites.items())}
     _require_size(kept, partition.minimum_patients)
     return kept
+
+
+def _folder_names(sites: Collection[str]) -> dict[str, str]:
+    """What each site is called: its name with everything but letters, digits and ``_ . + -`` made a dash, since it also
+    names a folder. Raises `DataError` where two sites would be called the same."""
+    names = {site: _NOT_IN_NAMES.sub("-", site).strip(" .-") or "site" for site in sites}
+    if len(set(names.values())) < len(names):
+        raise DataError(
+            f"two sites would both be called the same: {sorted(names)}",
+            remedy="rename one of them in the data (site_names of a table mapping)",
+        )
+    return names
 
 
 def _by_attribute(studies: Sequence[Study], attribute: str) -> dict[str, str]:

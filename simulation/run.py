@@ -23,7 +23,7 @@ from simulation.report.page import write_report
 from simulation.report.table import print_table
 from simulation.report_details import report_details
 from simulation.run_folder import RunFolder, open_run_folder
-from simulation.scoring import build_scorer
+from simulation.scoring import build_scorer, only_trained
 from simulation.settings import DataChoice, RunConfig
 from simulation.synthetic.tree import write_cohort
 from simulation.warm_up import prepare_base
@@ -39,6 +39,7 @@ class _Results:
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     rounds: list[RoundRecord] = field(default_factory=list)
+    other_rounds: list[RoundRecord] = field(default_factory=list)
     other_seeds: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -65,7 +66,14 @@ def run(
         on_progress("report", 0, 1)
         model = bench.assembled().model
         inventory = take_inventory(model)
-        summary = build_summary(bench, inventory, results.outcomes, results.rounds, results.other_seeds)
+        summary = build_summary(
+            bench,
+            inventory,
+            results.outcomes,
+            results.rounds,
+            results.other_seeds,
+            other_rounds=results.other_rounds,
+        )
         folder.write_json("summary.json", summary)
         write_report(folder.path, summary, report_details(bench, results.outcomes, config.evaluation.examples))
         on_progress("report", 1, 1)
@@ -149,6 +157,8 @@ def _run_arms(bench: Workbench, folder: RunFolder, arms: Sequence[str], federate
                 if number == 0:
                     results.outcomes[name] = outcome
                     results.rounds = records or results.rounds
+                else:
+                    results.other_rounds += records
                 results.other_seeds.setdefault(name, []).append(outcome.table["macro_auroc"])
     return results
 
@@ -170,6 +180,8 @@ def _one_arm(
     seconds = time.monotonic() - started
     site = name.removeprefix("local-") if name.startswith("local-") else None
     scores = bench.scorer.score(trained.model, probe_site=site)
+    if site is not None:
+        scores = only_trained(scores, bench.training_examples(site), site)
     table = {**bench.scorer.table(scores), "seconds": round(seconds, 3)}
     if name != "random_encoder":
         checkpoints = folder.path / "checkpoints"

@@ -67,7 +67,8 @@ def open_run_folder(out: Path, config: RunConfig, *, resume: bool, overwrite: bo
             )
     elif out.exists() and any(out.iterdir()):
         _clear(out, overwrite)
-    out.mkdir(parents=True, exist_ok=True)
+    # The workspace holds patient data when the cohort is real.
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)
     stored.write_text(resolved, encoding="utf-8")
     folder = RunFolder(out)
     folder.write_json("environment.json", environment())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,23 @@ def build_scorer(
         threads,
         seed,
     )
+
+
+def only_trained(scores: ArmScores, training: Examples, site: str) -> ArmScores:
+    """The scores of a local arm, without the questions about a modality that the site never trained on: the base would
+    answer them, and an average over hospitals must not count that as what a hospital gets alone."""
+    has = {
+        "xray": any(t.xray is not None and t.xray_report is not None for t in training.triplets),
+        "ecg": any(t.ecg is not None and t.ecg_report is not None for t in training.triplets),
+    }
+
+    def kept(scored: ScoredLabel) -> ScoredLabel:
+        if has[scored.task.modality]:
+            return scored
+        reason = f"{site} has no {scored.task.modality} with words to train on"
+        return replace(scored, score=np.full(len(scored.y), np.nan), reason=reason)
+
+    return replace(scores, zero_shot=[kept(item) for item in scores.zero_shot], probe=[kept(i) for i in scores.probe])
 
 
 def roc_curves(scored: Sequence[ScoredLabel]) -> dict[str, tuple[list[float], list[float]]]:

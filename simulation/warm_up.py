@@ -92,8 +92,8 @@ def _warmed_up(
     )
     patients = len({triplet.patient_id for triplet in examples.triplets})
     origin = (
-        f"The base was warmed up for {warm_up.epochs} epochs on a public synthetic cohort of {patients} patients, "
-        "none of whom is a patient of any hospital here."
+        f"The base was warmed up for {warm_up.epochs} epochs on a public synthetic cohort of {patients} patients "
+        f"(ids from {warm_up.cohort.first_subject_id})."
     )
     return Base(model, built.to("cpu"), tokenizer, origin)
 

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
 from more_model.data.packages import load_package
 from more_model.errors import DataError
 
 _FLOAT_ID = re.compile(r"\d+\.0+")
-_HEADER_BYTES_MAX = 1 << 20
+_HEADER_CHARACTERS_MAX = 1 << 20
+_SURPLUS_COLUMNS = 4
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 
 
 def find_csv(folder: Path, stem: str) -> Path | None:
@@ -49,10 +53,10 @@ def require_csv(folder: Path, stems: Sequence[str], dataset: str) -> dict[str, P
     return {stem: path for stem, path in found.items() if path is not None}
 
 
-def read_header(path: Path) -> list[str]:
+def read_header(path: Path, *, separator: str = ",", encoding: str = "utf-8") -> list[str]:
     """Column names in file order, outer blanks removed; an unnamed column is the empty string.
 
-    Raises `DataError` where the file is missing, unreadable, empty or not text.
+    Raises `DataError` where the file is missing, unreadable, empty, of another encoding or of another separator.
     """
     if not path.is_file():
         raise DataError(
@@ -60,30 +64,39 @@ def read_header(path: Path) -> list[str]:
             remedy="Correct its path; a relative path counts from the file that names it.",
         )
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-            first = stream.readline(_HEADER_BYTES_MAX).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise _unreadable(path, error) from error
-    header = next(csv.reader([first]), [])
+        with _opened(path, encoding) as stream:
+            first = stream.readline(_HEADER_CHARACTERS_MAX)
+    except (OSError, EOFError, UnicodeError, zlib.error) as error:
+        raise _unreadable(path, error, encoding) from error
+    header = next(csv.reader([first], delimiter=separator), [])
     if not header:
         raise DataError(f"The table {path} is empty.", remedy="Export or download it again.")
+    if len(header) == 1:
+        _refuse_other_separator(path, header[0], separator)
     return [name.strip() for name in header]
 
 
-def read_columns(path: Path, required: Iterable[str], optional: Iterable[str] = ()) -> dict[str, list[str]]:
+def read_columns(
+    path: Path,
+    required: Iterable[str],
+    optional: Iterable[str] = (),
+    *,
+    separator: str = ",",
+    encoding: str = "utf-8",
+) -> dict[str, list[str]]:
     """The named columns as lists of text, one entry a row, blank where the cell is blank.
 
     Optional columns that the file lacks are left out. Raises `DataError` naming the file, every missing column and the
-    columns found.
+    columns found; and where rows have more cells than the header (blank cells at the end of a row do not count).
     """
-    header = read_header(path)
+    header = read_header(path, separator=separator, encoding=encoding)
     needed = list(dict.fromkeys(required))
     missing = [name for name in needed if name not in header]
     if missing:
         raise missing_columns(path, missing, header)
     names = [*needed, *(name for name in dict.fromkeys(optional) if name in header and name not in needed)]
     positions = {name: header.index(name) for name in names}
-    return _read(path, positions)
+    return _read(path, positions, len(header), separator, encoding)
 
 
 def missing_columns(path: Path, missing: Sequence[str], header: Sequence[str]) -> DataError:
@@ -117,27 +130,94 @@ def parse_times(cells: Sequence[str], time_format: str | None = None) -> list[da
     return [None if stamp is pandas.NaT else stamp.to_pydatetime() for stamp in naive]
 
 
-def _read(path: Path, positions: Mapping[str, int]) -> dict[str, list[str]]:
+def _read(path: Path, positions: Mapping[str, int], width: int, separator: str, encoding: str) -> dict[str, list[str]]:
     pandas = load_package("pandas", "read tables")
     order = sorted(set(positions.values()))
+    # pandas cuts cells past the header off without a word, and an unquoted comma would cut a report short: a header
+    # with a few surplus columns makes such rows visible at the price of reading those columns.
+    surplus = range(width, width + _SURPLUS_COLUMNS)
     try:
-        frame = pandas.read_csv(
-            path,
-            usecols=order,
-            dtype=object,
-            # A blank cell must stay a blank text: "NA", "None" or "null" may be real words of a site's export.
-            na_filter=False,
-            index_col=False,
-            encoding="utf-8-sig",
-            low_memory=False,
-        )
-    except (OSError, EOFError, UnicodeDecodeError, ValueError, zlib.error) as error:
-        raise _unreadable(path, error) from error
+        with _opened(path, encoding) as stream:
+            frame = pandas.read_csv(
+                _Renamed(stream, separator.join(map(str, range(width + _SURPLUS_COLUMNS)))),
+                sep=separator,
+                usecols=[*order, *surplus],
+                dtype=object,
+                # A blank cell must stay a blank text: "NA", "None" or "null" may be real words of a site's export.
+                na_filter=False,
+                index_col=False,
+                low_memory=False,
+            )
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise _unreadable(path, error, encoding) from error
+    if any(cell.strip() for position in surplus for cell in frame[str(position)].unique()):
+        raise _too_many_cells(path, width, separator, encoding)
     by_position = {position: frame.iloc[:, place].tolist() for place, position in enumerate(order)}
     return {name: by_position[position] for name, position in positions.items()}
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+class _Renamed(io.TextIOBase):
+    """A table's text with another header line."""
+
+    def __init__(self, stream: TextIO, header: str) -> None:
+        stream.readline(_HEADER_CHARACTERS_MAX)
+        self._stream = stream
+        self._header = f"{header}\n"
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> str:
+        header, self._header = self._header, ""
+        return header or self._stream.read(-1 if size is None else size)
+
+
+def _codec(encoding: str) -> str:
+    """The encoding that also takes the byte order mark which spreadsheets write."""
+    return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+
+
+def _opened(path: Path, encoding: str) -> TextIO:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding=_codec(encoding), newline="")
+    return path.open(encoding=_codec(encoding), newline="")
+
+
+def _refuse_other_separator(path: Path, cell: str, separator: str) -> None:
+    for other, name in _OTHER_SEPARATORS.items():
+        if other in cell and other != separator:
+            spelled = other.replace("\t", "\\t")
+            raise DataError(
+                f"The table {path} is separated by {name}, not by {separator!r}: its header is a single cell.",
+                remedy="Export the file with commas, or, where a table mapping names it, add "
+                f'separator = "{spelled}" there.',
+            )
+
+
+def _too_many_cells(path: Path, width: int, separator: str, encoding: str) -> DataError:
+    count, first, line = 0, 0, 1
+    with _opened(path, encoding) as stream:
+        rows = csv.reader(stream, delimiter=separator)
+        for row in rows:
+            if any(cell.strip() for cell in row[width:]):
+                count += 1
+                first = first or line
+            line = rows.line_num + 1
+    return DataError(
+        f"The table {path} has {count} rows with more cells than its header names ({width}); the first stands at "
+        f"line {first}.",
+        remedy=f'Quote cells that hold {"commas" if separator == "," else repr(separator)} ("like, this"), or '
+        "export the table again with quotes.",
+    )
+
+
+def _unreadable(path: Path, error: Exception, encoding: str) -> DataError:
+    if isinstance(error, UnicodeError):
+        return DataError(
+            f"The table {path} is not {encoding} text.",
+            remedy='Export the file as UTF-8, or, where a table mapping names it, add encoding = "latin-1" there (or '
+            'what the export used, such as "cp1252").',
+        )
     # pandas quotes cells in some messages, and cells may identify a patient: only the kind of failure is passed on.
     return DataError(
         f"The table {path} cannot be read ({type(error).__name__}).",

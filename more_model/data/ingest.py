@@ -47,6 +47,14 @@ class IngestReport:
         return {**plain, "refused_share": self.refused_share}
 
 
+class CeilingExceeded(DataError):
+    """More studies were refused than the ceiling allows; ``report`` holds what became of all of them."""
+
+    def __init__(self, report: IngestReport, cause: str, *, remedy: str, avoid: str) -> None:
+        self.report = report
+        super().__init__(cause, remedy=remedy, avoid=avoid)
+
+
 def ingest(
     studies: Sequence[Study],
     store_path: Path,
@@ -60,9 +68,9 @@ def ingest(
     """Converts what the store does not hold yet; the store's bytes do not depend on ``workers``.
 
     May be killed at any time and run again: stored studies are skipped, refused ones only tried again after their file
-    changed. Raises `DataError` at the end where more than ``ceiling`` (a share of all studies given) are refused (what
-    could be stored is stored), `StoreError` for another site or preprocessing, `EnvironmentFault` for a full disk or a
-    missing package.
+    changed. Raises `CeilingExceeded` at the end where more than ``ceiling`` (a share of all studies given) are refused
+    (what could be stored is stored), `StoreError` for another site or preprocessing, `EnvironmentFault` for a full disk
+    or a missing package.
     """
     with _opened(store_path, site, preprocessing) as store:
         todo, tally = _plan(studies, store)
@@ -171,7 +179,8 @@ def _refuse_above_ceiling(report: IngestReport, ceiling: float, store_path: Path
         return
     refused = Counter(report.refused)
     commonest = ", ".join(f"{reason} ({count})" for reason, count in refused.most_common(5))
-    raise DataError(
+    raise CeilingExceeded(
+        report,
         f"{refused.total()} of {report.studies} studies ({report.refused_share:.1%}) were refused, above the ceiling "
         f"of {ceiling:.1%}. Commonest reasons: {commonest}.",
         remedy=f"Look at {store_path / 'quarantine.jsonl'}, mend the cause (a disk not mounted, access rights, the "

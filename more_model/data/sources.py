@@ -142,7 +142,7 @@ def read_cohort(sources: Sequence[Source], label_tables: Sequence[LabelTable] = 
     """All sources, one after another, with the label tables joined.
 
     Counts are named ``<number of the source>:<kind>:<code>``, those of label tables ``label-table <number>:<code>``.
-    Raises `DataError`, also where an id occurs twice within a modality.
+    Raises `DataError`, also where a source yields no study and where an id occurs twice within a modality.
     """
     studies: list[Study] = []
     counts: dict[str, int] = {}
@@ -151,6 +151,7 @@ def read_cohort(sources: Sequence[Source], label_tables: Sequence[LabelTable] = 
             reading = read_source(source)
             studies += reading.studies
             counts |= {f"{number}:{source.kind}:{code}": count for code, count in reading.counts.items()}
+            _refuse_empty(number, source, reading)
         _refuse_repeated_ids(studies)
         for number, table in enumerate(label_tables, start=1):
             joined = join_labels(studies, table)
@@ -175,6 +176,17 @@ def _collector_at_rest() -> Iterator[None]:
     finally:
         if running:
             gc.enable()
+
+
+def _refuse_empty(number: int, source: Source, reading: Reading) -> None:
+    if reading.studies:
+        return
+    counts = ", ".join(f"{code} {count}" for code, count in reading.counts.items() if count) or "nothing"
+    raise DataError(
+        f"Source {number} ({source.kind}) yields no study at all. It counted: {counts}.",
+        remedy="Check the columns, filters and views that the source names against the file; take a source that is "
+        "meant to be empty out of the sources file.",
+    )
 
 
 def _refuse_repeated_ids(studies: Sequence[Study]) -> None:

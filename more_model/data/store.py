@@ -21,7 +21,15 @@ import numpy.typing as npt
 
 from more_model.data.index_file import encode_line, read_index
 from more_model.data.preprocessing import Preprocessing
-from more_model.data.store_files import Lock, manifest_of, read_manifest, write_at, write_manifest
+from more_model.data.store_files import (
+    Lock,
+    make_folder,
+    manifest_of,
+    read_manifest,
+    restrict_files,
+    write_at,
+    write_manifest,
+)
 from more_model.data.stored_study import (
     Key,
     QuarantinedStudy,
@@ -68,7 +76,7 @@ class SiteStore:
     @classmethod
     def create(cls, folder: Path, site: str, preprocessing: Preprocessing) -> Self:
         """A new, empty store, open for appending. Raises `StoreError` where there is one already."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock = Lock.acquire(folder)
         try:
             if (folder / "store.json").exists():
@@ -99,6 +107,7 @@ class SiteStore:
             )
         lock = Lock.acquire(folder)
         try:
+            restrict_files(folder)
             return cls(folder, stored_site, own, lock)
         except BaseException:
             lock.release()

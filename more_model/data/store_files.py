@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from more_model.data.preprocessing import Preprocessing
 from more_model.errors import EnvironmentFault, StoreError
 
 SCHEMA = 1
+_FOLDER_MODE = 0o700
+_FILE_MODE = 0o600
+_STORE_FILES = frozenset({"store.json", "index.jsonl", "quarantine.jsonl", "xray.bin", "ecg.bin", ".lock"})
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -30,7 +34,7 @@ class Lock:
         """Raises `StoreError` at once where another process (or another writer in this one) holds the lock."""
         import fcntl
 
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, _FILE_MODE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -54,7 +58,7 @@ def write_at(path: Path, offset: int, data: bytes) -> None:
     """
     try:
         new = not path.exists()
-        with path.open("r+b" if not new else "xb") as stream:
+        with open(path, "r+b" if not new else "xb", opener=_private) as stream:
             stream.seek(offset)
             stream.write(data)
             stream.truncate()
@@ -70,6 +74,31 @@ def write_at(path: Path, offset: int, data: bytes) -> None:
             remedy="Free some space and run the same command again; everything stored so far is kept.",
             avoid="delete files of the store.",
         ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder of a store, for its owner alone; one that holds other things already keeps its rights."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+    if not any(folder.iterdir()):
+        _restrict(folder, _FOLDER_MODE)
+
+
+def restrict_files(folder: Path) -> None:
+    """Takes the rights of others from the files of a store that an earlier version wrote."""
+    for path in folder.iterdir():
+        if path.is_file() and path.name in _STORE_FILES:
+            _restrict(path, _FILE_MODE)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, _FILE_MODE)
+
+
+def _restrict(path: Path, mode: int) -> None:
+    # Only the owner may change rights; a group's member who may write to the store must still be able to.
+    with suppress(PermissionError):
+        path.chmod(mode)
 
 
 def sync_folder(folder: Path) -> None:

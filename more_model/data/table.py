@@ -43,11 +43,12 @@ def read_table(mapping: TableMapping) -> Reading:
     the ECG of the row. Raises `DataError` for a missing file or column, for
     label and split cells that mean nothing, and for two different reports of one group.
     """
-    header = read_header(mapping.path)
+    form = {"separator": mapping.separator, "encoding": mapping.encoding}
+    header = read_header(mapping.path, **form)
     missing = [name for name in mapping.columns if name not in header]
     if missing:
         raise missing_columns(mapping.path, missing, header)
-    table = read_columns(mapping.path, mapping.columns)
+    table = read_columns(mapping.path, mapping.columns, **form)
     counts: Counter[str] = Counter()
     kept = _kept_rows(table, mapping.where)
     counts["rows"], counts["rows-filtered-out"] = len(kept), len(table[mapping.patient]) - len(kept)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from more_model.data.label_columns import named
 from more_model.data.study import Modality
@@ -79,18 +80,21 @@ class SplitColumn(_Strict):
 class TableMapping(_Strict):
     """One CSV. Every field that says "column" is a column name; what is not given is not read.
 
-    ``path``: the CSV, relative to the mapping file. ``root``: folder that the files named in the cells are relative to
-    (default: the CSV's own folder). ``patient``, ``study``, ``group``, ``time``, ``site``: columns; ``study`` defaults
-    to the text of the file cell and ``group`` to the study. ``site_name`` is a fixed site, ``site_names`` renames the
-    words of the ``site`` column. ``patient_prefix`` and ``study_prefix`` keep ids of several tables apart.
-    ``xray``, ``ecg``: columns with files (ECG: WFDB record, extension optional). ``report_text`` or ``report_file``:
-    column with the words or with a file of them; ``report_describes`` says what about, and may be left out where the
-    table has only X-rays or only ECGs. ``language`` is fixed, ``language_column`` a column. ``labels``, ``attributes``:
-    columns, or column -> name. ``labels_blank``: what an empty label cell means. ``split`` becomes the attribute
-    ``split``.
+    ``path``: the CSV, relative to the mapping file. ``separator``: the one character between its cells. ``encoding``:
+    Python's name of its text encoding (``utf-8``, ``latin-1``). ``root``: folder that the files named in the cells are
+    relative to (default: the CSV's own folder). ``patient``, ``study``, ``group``, ``time``, ``site``: columns;
+    ``study`` defaults to the text of the file cell and ``group`` to the study. ``site_name`` is a fixed site,
+    ``site_names`` renames the words of the ``site`` column. ``patient_prefix`` and ``study_prefix`` keep ids of several
+    tables apart. ``xray``, ``ecg``: columns with files (ECG: WFDB record, extension optional). ``report_text`` or
+    ``report_file``: column with the words or with a file of them; ``report_describes`` says what about, and may be left
+    out where the table has only X-rays or only ECGs. ``language`` is fixed, ``language_column`` a column. ``labels``,
+    ``attributes``: columns, or column -> name. ``labels_blank``: what an empty label cell means. ``split`` becomes the
+    attribute ``split``.
     """
 
     path: Path
+    separator: str = Field(default=",", min_length=1, max_length=1)
+    encoding: str = "utf-8"
     root: Path | None = None
     patient: str
     patient_prefix: str = ""
@@ -116,6 +120,15 @@ class TableMapping(_Strict):
     attributes: tuple[str, ...] | dict[str, str] = ()
     where: tuple[RowFilter, ...] = ()
     split: SplitColumn | None = None
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, encoding: str) -> str:
+        try:
+            codecs.lookup(encoding)
+        except LookupError as error:
+            raise ValueError('there is no such encoding; common ones are "utf-8", "latin-1" and "cp1252"') from error
+        return encoding
 
     @model_validator(mode="before")
     @classmethod

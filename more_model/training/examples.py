@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -66,6 +68,12 @@ class Examples:
     def trainable(self) -> Examples:
         """Only examples with at least one pair: a study and the words about it."""
         return self.where(_has_pair)
+
+    def digest(self) -> str:
+        """Hex SHA-256 over who is in it, with which studies and words; the arrays themselves are checksummed by the
+        store."""
+        facts = [(t.patient_id, t.site, t.split, t.xray, t.ecg, t.xray_report, t.ecg_report) for t in self.triplets]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.triplets)

@@ -135,12 +135,12 @@ def _step(
     use_bf16 = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16):
         terms = batch_terms(model, batch, augment=settings.augment)
-    loss = terms.total
-    if anchor:
-        pull = sum(((p - a) ** 2).sum() for p, a in zip(trained, anchor, strict=True))
-        loss = loss + settings.proximal_mu / 2 * pull
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    terms.total.backward()  # type: ignore[no-untyped-call]
+    # The gradient of mu/2 |p - anchor|^2, but not for towers that saw nothing: those must stay exactly as they are.
+    for parameter, start in zip(trained, anchor, strict=bool(anchor)):
+        if parameter.grad is not None:
+            parameter.grad.add_(parameter.detach() - start, alpha=settings.proximal_mu)
     torch.nn.utils.clip_grad_norm_(trained, settings.max_gradient_norm)
     optimiser.step()
     return terms

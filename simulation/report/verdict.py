@@ -83,9 +83,10 @@ def _everyone_answer(outcome: Outcome, values: Mapping[str, Any]) -> str:
 
 def _alone_answer(outcome: Outcome, values: Mapping[str, Any]) -> str:
     apart = auroc(abs(number(values, "macro_auroc") or 0.0))
+    mean = "the mean of the models that the sites trained alone, on the test patients of all sites"
     return {
-        "better": f"Yes: it scored {apart} above the mean of the models that the sites trained alone.",
-        "worse": f"No: it scored {apart} below the mean of the models that the sites trained alone.",
+        "better": f"Yes: it scored {apart} above {mean}.",
+        "worse": f"No: it scored {apart} below {mean}.",
         "undecided": "An advantage over training alone was not shown.",
         "unknown": "This run cannot answer that.",
     }[outcome]

@@ -72,6 +72,26 @@ def test_past_the_ceiling_the_exit_code_is_4(site: Path) -> None:
     assert result.exit_code == 4
     assert "1 of 20 studies (5.0%) were refused" in result.stderr
     assert "file-not-found (1)" in result.stderr
+    assert "Site north: 20 studies, 5.0% refused" in result.stdout
+
+
+def test_past_the_ceiling_json_still_holds_the_counts(site: Path) -> None:
+    arguments = ("ingest", site / "SOURCES.toml", "--store", site / "store", "--site", "north", "--ceiling", "0.01")
+    result = run(*arguments, "--json")
+    assert result.exit_code == 4
+    facts = json.loads(result.stdout)
+    assert facts["refused"] == {"file-not-found": 1}
+    assert facts["stored"] == {"xray": 9, "report": 10}
+
+
+def test_an_interrupt_says_what_to_do(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("more_model.data.ingest.ingest", interrupted)
+    result = run("ingest", site / "SOURCES.toml", "--store", site / "store", "--site", "north")
+    assert result.exit_code == 130
+    assert result.stderr.endswith("Interrupted; what was stored stays. Run the same command again.\n")
 
 
 def test_three_mistakes_are_reported_at_once(site: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -58,10 +59,62 @@ def test_counts_without_suppression(folder: Path) -> None:
 
 def test_small_counts_cannot_be_read_or_computed(folder: Path) -> None:
     report = data_report(folder, PairingRule(days=60), minimum_count=5)
-    assert report.triplets == {"xray-and-ecg": "hidden", "xray-only": 6, "ecg-only": "<5"}
-    assert report.missing["no X-ray"] == "<5"
+    assert report.triplets == {"xray-and-ecg": "hidden", "xray-only": "hidden", "ecg-only": "<5"}
+    assert report.studies == {"xray": "hidden", "ecg": "hidden", "report": "hidden"}
+    assert report.missing == {
+        "no X-ray": "<5",
+        "no ECG": "hidden",
+        "X-ray without report": 0,
+        "ECG without report": "hidden",
+    }
     assert report.quarantine == {"ecg: too-short": "hidden", "xray: constant-image": "<5"}
     assert report.labels["Mass"] == LabelCounts(present="<5", absent="hidden", uncertain=0, prevalence=None)
+
+
+def reported_site(folder: Path, both: int, xray_only: int, ecg_only: int, unreported: int = 0) -> Path:
+    """One triplet a patient; every study has a report, but for ``unreported`` further X-rays, which pairing drops."""
+    with SiteStore.create(folder, "north", SMALL) as store:
+        for number in range(both + xray_only + ecg_only):
+            kinds = [Modality.XRAY] * (number < both + xray_only) + [Modality.ECG] * (
+                number < both or number >= both + xray_only
+            )
+            for kind in kinds:
+                study = StoredStudy(kind, str(number), patient_id=str(number), group_id=str(number), time=START)
+                shape, dtype = ((16, 16), np.uint8) if kind is Modality.XRAY else ((12, 50), np.float16)
+                store.append(study, np.zeros(shape, dtype))
+                words = {"modality": Modality.REPORT, "study_id": f"{kind}-{number}", "text": "clear"}
+                store.append(replace(study, **words, describes=kind))  # type: ignore[arg-type]
+        for number in range(unreported):
+            name = f"bare-{number}"
+            bare = StoredStudy(Modality.XRAY, name, patient_id="0", group_id=name, time=START)
+            store.append(bare, np.zeros((16, 16), np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("site", "neighbour"),
+    [((33, 0, 3), (34, 0, 2)), ((33, 3, 0), (34, 2, 0)), ((3, 20, 10), (2, 20, 11)), ((30, 3, 4), (30, 4, 3))],
+)
+def test_no_block_tells_a_site_from_a_neighbour_with_another_small_count(
+    tmp_path: Path, site: tuple[int, int, int], neighbour: tuple[int, int, int]
+) -> None:
+    first, second = (
+        data_report(reported_site(tmp_path / name, *kinds), PairingRule()).as_dict()
+        for name, kinds in (("a", site), ("b", neighbour))
+    )
+    assert first == second
+    assert first["patients"] == sum(site)
+
+
+def test_studies_dropped_by_pairing_cannot_be_had_by_subtraction(tmp_path: Path) -> None:
+    few, fewer = (
+        data_report(reported_site(tmp_path / str(count), 30, 10, 0, unreported=count), PairingRule())
+        for count in (3, 2)
+    )
+    assert few == fewer
+    assert few.left_out["xray-dropped-no-report-no-label"] == "<5"
+    many = data_report(reported_site(tmp_path / "many", 30, 10, 0, unreported=6), PairingRule())
+    assert many.studies == {"xray": 46, "ecg": 30, "report": 70}
 
 
 def test_the_pairing_rule_is_followed(folder: Path) -> None:

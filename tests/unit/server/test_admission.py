@@ -52,7 +52,9 @@ def test_a_site_without_ecg_is_admitted_with_the_other_towers(fault: Admit, make
         ({"weights": {"text": float("inf")}}, "its weights are not positive numbers"),
         ({"weights": {"text": 1e300}}, "its weights are larger than 1e+09"),
         ({"weights": {"surplus": 5.0}, "deltas": {}}, "it has weights of unknown groups"),
-        ({"counts": {"loss": float("nan")}}, "its counts are not finite"),
+        ({"counts": {"loss": float("nan")}}, "its counts are not finite numbers of a plausible size"),
+        ({"counts": {"loss": 1e300}}, "its counts are not finite numbers of a plausible size"),
+        ({"counts": {"state": 7.0}}, "it reports counts that nobody asked for"),
     ],
 )
 def test_facts_that_keep_an_update_out(

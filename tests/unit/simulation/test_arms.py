@@ -130,5 +130,5 @@ def test_the_state_of_another_model_is_refused(bench: Workbench) -> None:
     train_alone(bench, "centralized", 3, None)
     federation = bench.config.federation.model_copy(update={"method": "fedit"})
     other = replace(bench, config=bench.config.model_copy(update={"federation": federation}))
-    with pytest.raises(RoundError, match="belongs to another model or LoRA method"):
+    with pytest.raises(RoundError, match="belongs to another base, model, LoRA method or set of patients"):
         train_alone(other, "centralized", 3, None)

@@ -12,7 +12,7 @@ import pytest
 from more_model.model.inventory import take_inventory
 from server.journal import Participation, RoundRecord
 from simulation.compare import Outcome, build_summary, local_arms
-from simulation.scoring import ArmScores
+from simulation.scoring import ArmScores, only_trained
 from simulation.workbench import Workbench
 
 ALL = (Participation("site-1", "accepted"), Participation("site-2", "accepted"), Participation("site-3", "accepted"))
@@ -128,3 +128,21 @@ def test_the_privacy_statement_claims_nothing(miniature_bench: Workbench, scored
     assert privacy["mechanism"] == "none"
     assert "No differential privacy" in privacy["statement"]
     assert "epsilon" not in privacy
+
+
+def test_a_site_missing_in_a_later_seed_makes_the_run_partial(miniature_bench: Workbench) -> None:
+    lost = RoundRecord(1, (Participation("site-1", "absent", "no answer"), *ALL[1:]), 1.5, 0.6, 2000, 1.0)
+    inventory = take_inventory(miniature_bench.assembled().model)
+    assert build_summary(miniature_bench, inventory, {}, WHOLE, {}, other_rounds=[lost])["status"] == "partial"
+    assert build_summary(miniature_bench, inventory, {}, WHOLE, {}, other_rounds=WHOLE)["status"] == "complete"
+
+
+def test_a_hospital_has_no_say_on_a_modality_it_never_trained(
+    miniature_bench: Workbench, scored: dict[str, Outcome]
+) -> None:
+    training = miniature_bench.training_examples()
+    no_ecg = replace(training, triplets=tuple(replace(t, ecg=None, ecg_report=None) for t in training.triplets))
+    kept = only_trained(scored["base"].scores, no_ecg, "site-1")
+    of_modality = {m: [item for item in kept.zero_shot if item.task.modality == m] for m in ("xray", "ecg")}
+    assert all(item.reason and np.isnan(item.score).all() for item in of_modality["ecg"])
+    assert not any(item.reason for item in of_modality["xray"])

@@ -199,3 +199,20 @@ def test_a_label_that_nobody_has_is_refused() -> None:
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         Partition.model_validate(settings)
+
+
+def test_names_that_also_name_folders_are_made_safe() -> None:
+    studies = [
+        Study(Modality.XRAY, f"x{number}", f"p{number}", f"g{number}", attributes={"scanner": scanner})
+        for number, scanner in enumerate(["GE/Optima", "GE/Optima", "../up", "../up"])
+    ]
+    assert sorted(partitioned(studies, Partition(kind="scanner"), seed=1)) == ["GE-Optima", "up"]
+
+
+def test_two_names_that_become_one_are_refused() -> None:
+    studies = [
+        Study(Modality.XRAY, f"x{number}", f"p{number}", f"g{number}", attributes={"scanner": scanner})
+        for number, scanner in enumerate(["GE/1", "GE/1", "GE:1", "GE:1"])
+    ]
+    with pytest.raises(DataError, match="both be called the same"):
+        partitioned(studies, Partition(kind="scanner"), seed=1)

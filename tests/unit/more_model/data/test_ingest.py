@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -191,6 +192,13 @@ def test_an_interrupt_keeps_what_was_read(studies: list[Study], tmp_path: Path) 
     assert sum(rest.already_stored.values()) == 4
     ingest(studies, tmp_path / "whole", "north", SMALL, ceiling=0.5)
     assert content(tmp_path / "s") == content(tmp_path / "whole")
+
+
+def test_workers_leave_interrupts_to_their_parent() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with convert_pool._pool(1) as pool:
+        assert pool.submit(signal.getsignal, signal.SIGINT).result() is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 KILLED = """

@@ -76,6 +76,13 @@ def test_ids_are_unique_within_a_modality_only(films: Table, traces: Table) -> N
         read_sources([films, films])
 
 
+def test_a_source_without_any_study_is_refused_with_its_counts(films: Table, tmp_path: Path) -> None:
+    (tmp_path / "traces.csv").write_text("pid,rec,trace\n1,a,\n,b,t/b\n")
+    empty = Table(mapping=TableMapping(path=tmp_path / "traces.csv", patient="pid", study="rec", ecg="trace"))
+    with pytest.raises(DataError, match=r"Source 2 \(table\) yields no study.*row-without-patient 1, ecg-blank 1"):
+        read_cohort([films, empty])
+
+
 def test_reading_leaves_the_garbage_collector_as_it_was(films: Table, tmp_path: Path) -> None:
     assert gc.isenabled()
     read_sources([films])

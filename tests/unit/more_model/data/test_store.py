@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -101,6 +102,31 @@ def test_nothing_is_visible_before_its_commit(tmp_path: Path) -> None:
     assert store.keys() == {(Modality.XRAY, "x0"), (Modality.REPORT, "r0"), (Modality.ECG, "e0")}
     store.close()
     assert len(SiteStore.open_read(tmp_path).records) == 3
+
+
+def test_a_store_is_for_its_owner_alone(tmp_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        folder = filled(tmp_path / "new" / "s", 3)
+        with SiteStore.open_append(folder) as store:
+            store.refuse(refusal(1))
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert len(modes) == 6 and set(modes.values()) == {0o600}
+    (folder / "index.jsonl").chmod(0o644)
+    SiteStore.open_append(folder).close()
+    assert stat.S_IMODE((folder / "index.jsonl").stat().st_mode) == 0o600
+
+
+def test_a_folder_with_other_things_keeps_its_rights(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "notes.txt").touch(0o644)
+    filled(tmp_path, 3)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "notes.txt").stat().st_mode) == 0o644
+    assert stat.S_IMODE((tmp_path / "xray.bin").stat().st_mode) == 0o600
 
 
 def test_it_commits_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

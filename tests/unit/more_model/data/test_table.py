@@ -154,6 +154,45 @@ def test_a_missing_csv_is_named(tmp_path: Path) -> None:
         read_table(mapping)
 
 
+def test_rows_with_more_cells_than_the_header_are_refused(tmp_path: Path) -> None:
+    rows = ['1,a,"Heart,\nlarge."', "2,b,Clear, no effusion.", "3,c,Clear.", "4,d,One, two, three, four, five, six"]
+    text = "\n".join(["pid,acc,words", *rows]) + "\n"
+    with pytest.raises(DataError, match=r"2 rows with more cells than its header names \(3\).*line 4") as caught:
+        read(tmp_path, text, report_text="words", report_describes="xray")
+    assert "Quote cells that hold commas" in caught.value.remedy
+    assert "effusion" not in str(caught.value)
+
+
+def test_blank_cells_at_the_end_of_a_row_do_no_harm(tmp_path: Path) -> None:
+    reading = read(tmp_path, "pid,acc,words\n1,a,Clear.,\n2,b,Large.,,\n", report_text="words", report_describes="xray")
+    assert [study.text for study in reading.studies] == ["Clear.", "Large."]
+
+
+@pytest.mark.parametrize(("separator", "name", "spelled"), [(";", "semicolons", ";"), ("\t", "tabs", "\\t")])
+def test_another_separator_is_named_and_can_be_given(tmp_path: Path, separator: str, name: str, spelled: str) -> None:
+    text = separator.join(["pid", "acc", "words"]) + "\n" + separator.join(["1", "a", "Heart, large."]) + "\n"
+    columns = {"report_text": "words", "report_describes": "xray"}
+    with pytest.raises(DataError, match=f"separated by {name}") as caught:
+        read(tmp_path, text, **columns)
+    assert f'separator = "{spelled}"' in caught.value.remedy
+    assert read(tmp_path, text, separator=separator, **columns).studies[0].text == "Heart, large."
+    with pytest.raises(DataError, match="1 rows with more cells"):
+        read(tmp_path, text.replace(",", separator), separator=separator, **columns)
+
+
+@pytest.mark.parametrize("header", ["pid,acc,words", "pid,acc,words,größe"])
+def test_another_encoding_is_refused_and_can_be_given(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "export.csv"
+    path.write_bytes(f"{header}\n1,a,Erguß.\n".encode("latin-1"))
+    fields = {"path": path, "patient": "pid", "study": "acc", "report_text": "words", "report_describes": "xray"}
+    with pytest.raises(DataError, match="is not utf-8 text") as caught:
+        read_table(TableMapping.model_validate(fields))
+    assert 'encoding = "latin-1"' in caught.value.remedy
+    assert read_table(TableMapping.model_validate({**fields, "encoding": "latin-1"})).studies[0].text == "Erguß."
+    with pytest.raises(ValidationError, match="no such encoding"):
+        TableMapping.model_validate({**fields, "encoding": "latin-l"})
+
+
 def test_unknown_label_and_split_words_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="column 'fluid' has 4 such cells in 3 spellings"):
         read(tmp_path, xray="film", labels=["fluid"])

@@ -183,6 +183,16 @@ def test_fedprox_stays_nearer_to_the_start(tiny_config: Callable[..., ModelConfi
     assert distances[2] < 0.8 * distances[0]
 
 
+def test_fedprox_leaves_a_tower_that_saw_nothing_exactly_as_it_was(
+    model: More, train: Train, toy_examples: Toy
+) -> None:
+    full = toy_examples(16, partial=False)
+    ecg_only = replace(full, triplets=tuple(replace(t, xray=None, xray_report=None) for t in full.triplets))
+    before = tensor_digest(model.xray.named_parameters())
+    train(model, SETTINGS.model_copy(update={"proximal_mu": 0.1}), ecg_only, Segment(0, 1, 2))
+    assert tensor_digest(model.xray.named_parameters()) == before
+
+
 def test_weight_decay_on_matrices_only(tiny_config: Callable[..., ModelConfig]) -> None:
     config = tiny_config(temperature={"learned": True})
     model = build_more(config, seed=1)
