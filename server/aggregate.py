@@ -32,7 +32,8 @@ def weighted_mean(current: Tensors, updates: Sequence[Update], spec: ExchangeSpe
     """``current`` plus the mean of the deltas, per exchange group over the sites that trained that group.
 
     FedAvg (McMahan et al. 2017) per tower: weights are the sites' public pair counts of that tower. A tensor that no
-    site trained stays as it is. Streams over the updates: memory does not grow with the number of sites.
+    site trained stays as it is. Keeps one running sum a tensor, whatever the number of
+    sites; the updates themselves are the caller's.
     """
     ordered = sorted(updates, key=lambda update: update.site)
     totals: dict[str, float] = {}

@@ -27,7 +27,7 @@ def augment_xrays(pixels: Tensor) -> Tensor:
 
 
 def augment_ecgs(signal: Tensor) -> Tensor:
-    """float32 [n, 12, samples] in mV, same shape: 10 % gain, start up to a tenth of the window later, 0.02 mV noise.
+    """float32 [n, 12, samples] in mV, same shape: 10 % gain, rolled by up to a tenth of the window, 0.02 mV noise.
 
     The gain is one number a tracing: ratios between leads are findings.
     """

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class TrainingSettings(BaseModel):
-    """One epoch sees every training patient's triplets once, at most one a batch."""
+    """One epoch sees every training patient's triplets once, at most one a batch; a patient with more triplets than the
+    site has batches contributes as many as there are batches."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
