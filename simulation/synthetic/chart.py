@@ -9,10 +9,11 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
+from more_model.data.mimic_cxr import CHEXPERT_LABELS
 from simulation.synthetic import tables
 from simulation.synthetic.config import HospitalProfile, SynthConfig
 from simulation.synthetic.film import Picture, take_film
-from simulation.synthetic.findings import CHEXPERT_LABELS, ECG_LABELS
+from simulation.synthetic.findings import ECG_LABELS
 from simulation.synthetic.heart import Tracing, record_ecg
 from simulation.synthetic.patient import Film, Patient, Visit, plan_patient, stream
 from simulation.synthetic.tables import Row, Table

@@ -15,23 +15,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-#: The 14 CheXpert labels in the alphabetical order of the MIMIC-CXR-JPG label files.
-CHEXPERT_LABELS = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Enlarged Cardiomediastinum",
-    "Fracture",
-    "Lung Lesion",
-    "Lung Opacity",
-    "No Finding",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Pneumonia",
-    "Pneumothorax",
-    "Support Devices",
-)
+from more_model.data.mimic_cxr import CHEXPERT_LABELS
 
 #: The five PTB-XL superclasses and atrial fibrillation.
 ECG_LABELS = ("NORM", "MI", "STTC", "CD", "HYP", "AFIB")

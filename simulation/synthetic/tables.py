@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from simulation.synthetic.findings import CHEXPERT_LABELS, ECG_LABELS
+from more_model.data.mimic_cxr import CHEXPERT_LABELS
+from simulation.synthetic.findings import ECG_LABELS
 
 Cell = str | int | float | None
 Row = tuple[Cell, ...]

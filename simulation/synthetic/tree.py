@@ -11,11 +11,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from more_model.data.mimic_cxr import CHEXPERT_LABELS
 from more_model.errors import DataError, EnvironmentFault
 from simulation.synthetic import tables
 from simulation.synthetic.chart import Rows, write_patient
 from simulation.synthetic.config import SynthConfig
-from simulation.synthetic.findings import CHEXPERT_LABELS, ECG_LABELS
+from simulation.synthetic.findings import ECG_LABELS
 from simulation.synthetic.hospitals import cohort_digest, deal_patients, resolve_hospitals
 from simulation.synthetic.readme import readme_text
 from simulation.synthetic.tables import Cell, Row, Table

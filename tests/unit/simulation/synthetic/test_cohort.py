@@ -11,8 +11,8 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from more_model.data.mimic_cxr import CHEXPERT_LABELS
 from simulation.synthetic.config import FIRST_SUBJECT, VISIT_STRIDE, HospitalProfile, SynthConfig
-from simulation.synthetic.findings import CHEXPERT_LABELS
 from simulation.synthetic.hospitals import BUILT_IN, deal_patients, resolve_hospitals
 from simulation.synthetic.patient import study_id
 from simulation.synthetic.tree import write_cohort
