@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,15 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
+from more_model.cohort_file import NAME as COHORT_FILE
+from more_model.cohort_file import CohortFile, read_stored
 from more_model.data.ingest import IngestReport, ingest
-from more_model.data.pairing import pair
 from more_model.data.preprocessing import Preprocessing
 from more_model.data.sources import LabelTable, MimicCxrJpg, MimicEcg, Source, read_sources
 from more_model.data.split import assign_splits
 from more_model.data.store import SiteStore
 from more_model.data.study import Split, Study
 from more_model.training.examples import Examples
-from more_model.training.words import with_label_prompts
 from simulation.partition import Partition, partitioned
 from simulation.settings import DataChoice
 
@@ -81,9 +84,25 @@ def read_site(
     """The examples of one stored site, the counts of its pairing, and how many texts were worded from labels."""
     store = SiteStore.open_read(folder)
     known = splits if splits is not None else assign_splits(store.records, choice.split)
-    result = pair(store.records, choice.pairing, known, folder.name)
-    triplets, made = with_label_prompts(result.triplets, choice.label_wordings)
-    return Examples.of(triplets, store), result.counts, made
+    site = read_stored(store, choice.pairing, choice.label_wordings, known)
+    return site.examples, site.pairing, site.prompts_made
+
+
+def write_cohort_file(folder: Path, choice: DataChoice, cohorts: Sequence[SiteCohort], *, synthetic: bool) -> None:
+    """``folder/cohort.toml`` and its splits, with which every `more-model` command reads the run's patients."""
+    splits = {t.patient_id: t.split.value for cohort in cohorts for t in cohort.examples.triplets}
+    # The splits too: a store may lack the study that stated a patient's split.
+    (folder / "workspace" / "splits.json").write_text(json.dumps(splits), encoding="utf-8")
+    file = CohortFile(
+        stores=tuple(Path("workspace/sites") / cohort.name for cohort in cohorts),
+        splits=Path("workspace/splits.json"),
+        split=choice.split,
+        pairing=choice.pairing,
+        label_wordings=choice.label_wordings,
+        synthetic=synthetic,
+    )
+    text = tomli_w.dumps(file.model_dump(mode="json", exclude_none=True))
+    (folder / COHORT_FILE).write_text(text, encoding="utf-8")
 
 
 def ingest_sites(

@@ -10,10 +10,10 @@ import numpy as np
 
 from more_model.evaluation.summary import at_site, compare, compare_with_mean, summarise_mean
 from more_model.model.inventory import Inventory
+from more_model.run_folder import environment
 from server.journal import RoundRecord, as_json
 from simulation.arms import CurvePoint
 from simulation.cohort import cohort_summary, text_kind
-from simulation.run_folder import environment
 from simulation.scoring import ArmScores
 from simulation.workbench import Workbench
 

@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from safetensors.numpy import save_file
 
 from more_model.base import load_base
-from more_model.model.inventory import export_tensors, take_inventory
+from more_model.model.inventory import take_inventory
+from more_model.run_folder import RunFolder, open_run_folder
 from server.journal import RoundRecord
 from simulation.arms import TrainedArm, train_alone
-from simulation.cohort import SiteCohort, all_studies, build_sites, synthetic_sources
+from simulation.cohort import SiteCohort, all_studies, build_sites, synthetic_sources, write_cohort_file
 from simulation.compare import Outcome, build_summary
 from simulation.flower_federation import train_federated
 from simulation.progress import shown_progress
 from simulation.report.page import write_report
 from simulation.report.table import print_table
 from simulation.report_details import report_details
-from simulation.run_folder import RunFolder, open_run_folder
 from simulation.scoring import build_scorer, only_trained
 from simulation.settings import DataChoice, RunConfig
 from simulation.synthetic.tree import write_cohort
@@ -89,6 +88,7 @@ def prepare(
     """Cohort, sites, base and scorer. Everything that exists already is kept."""
     model, started = config.model.resolved(), time.monotonic()
     cohorts = _cohorts(config, folder, on_progress)
+    write_cohort_file(folder.path, config.data, cohorts, synthetic=config.data.synthetic is not None)
     if on_sites is not None:
         on_sites([cohort.name for cohort in cohorts])
     folder.event("sites ready", sites=[cohort.name for cohort in cohorts], seconds=time.monotonic() - started)
@@ -184,8 +184,6 @@ def _one_arm(
         scores = only_trained(scores, bench.training_examples(site), site)
     table = {**bench.scorer.table(scores), "seconds": round(seconds, 3)}
     if name != "random_encoder":
-        checkpoints = folder.path / "checkpoints"
-        checkpoints.mkdir(exist_ok=True)
-        save_file(export_tensors(trained.model), checkpoints / f"{label}.safetensors")
+        bench.save_checkpoint(trained.model, folder.path / "checkpoints" / f"{label}.safetensors")
     folder.event("arm finished", arm=label, seconds=seconds, macro_auroc=table["macro_auroc"])
     return Outcome(table, scores, trained.curve), records

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from more_model.base import Assembled, assemble, load_base
+from more_model.checkpoint import save_checkpoint
 from more_model.data.study import Split
+from more_model.model.inventory import export_tensors
 from more_model.model.more import More, build_more
 from more_model.training.examples import Examples
 from more_model.training.loop import resolve_device
@@ -48,6 +50,19 @@ class Workbench:
         built = assemble(load_base(self.base_folder), choice.method, choice.public_seed)
         built.model.to(resolve_device(self.config.training.device))
         return built
+
+    def save_checkpoint(self, model: More, path: Path) -> None:
+        """Write what ``model`` learned, with the name of its base, for `more_model.checkpoint.load_checkpoint`."""
+        path.parent.mkdir(exist_ok=True)
+        choice = self.config.federation
+        save_checkpoint(
+            path,
+            export_tensors(model),
+            method=choice.method,
+            public_seed=choice.public_seed,
+            fingerprint=self.assembled().fingerprint,
+            base=self.base_folder,
+        )
 
     def random_model(self) -> More:
         """The same architecture with random weights everywhere: what a probe can do alone, the zero of zero-shot."""

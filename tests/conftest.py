@@ -153,8 +153,8 @@ def miniature_bench(miniature_run: FinishedRun, tmp_path_factory: pytest.TempPat
     """The prepared miniature without its arms. Give each test a folder of its own: ``replace(bench, folder=...)``."""
     import shutil
 
+    from more_model.run_folder import RunFolder
     from simulation.run import prepare
-    from simulation.run_folder import RunFolder
     from simulation.settings import load_run_config
 
     folder = tmp_path_factory.mktemp("bench")

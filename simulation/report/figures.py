@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simulation.report.blocks import Figure
-from simulation.report.canvas import INK, QUIET, arm_colour, arm_dashes, arm_marker, blank, margins, save
+from more_model.report.blocks import Figure
+from more_model.report.canvas import INK, QUIET, arm_colour, arm_dashes, arm_marker, blank, margins, save
 from simulation.report.details import LearningPoint, RocCurve
 from simulation.report.reading import arms, few_cases, interval, label_facts, labels, local_models, number, part
 from simulation.report.wording import arm_name, auroc, difference, estimate, plural

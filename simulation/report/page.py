@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
+from more_model.report.blocks import Section
+from more_model.report.canvas import look
+from more_model.report.page import page_environment, write_whole
 from simulation.report import examples, verdict
-from simulation.report.blocks import Section
-from simulation.report.canvas import look
 from simulation.report.details import ReportDetails
 from simulation.report.reading import arms, number, part
 from simulation.report.sections_cohort import cohort_section, modalities_present, trained_section
@@ -32,11 +29,8 @@ def write_report(out: Path, summary: dict[str, Any], details: ReportDetails) -> 
     folder.mkdir(parents=True, exist_ok=True)
     with look():
         sections = _sections(summary, details, folder)
-    html = _environment().get_template("report.html.j2").render(**_context(summary, details, sections))
-    path, draft = out / "report.html", out / "report.html.part"
-    draft.write_text(html, encoding="utf-8")
-    draft.replace(path)
-    return path
+    template = page_environment("simulation.report").get_template("report.html.j2")
+    return write_whole(out / "report.html", template.render(**_context(summary, details, sections)))
 
 
 def _sections(summary: Mapping[str, Any], details: ReportDetails, folder: Path) -> list[Section]:
@@ -108,19 +102,3 @@ def _highlights(summary: Mapping[str, Any]) -> list[Highlight]:
         of_full = (f"{percent(share)} of a full model",) if share is not None else ()
         found.append(Highlight("", "Sent per site and round", size(up), of_full))
     return found
-
-
-def _environment() -> Environment:
-    """Everything shown is escaped, save drawings that this package made itself."""
-    environment = Environment(
-        loader=PackageLoader("simulation.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["drawing"] = Markup
-    environment.globals["style"] = Markup(
-        resources.files("simulation.report").joinpath("report.css").read_text(encoding="utf-8")
-    )
-    return environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simulation.report.blocks import Block, Cell, Facts, Section, Table, Words, section
+from more_model.report.blocks import Block, Cell, Facts, Section, Table, Words, section
 from simulation.report.reading import number, part
 from simulation.report.wording import (
     MISSING,

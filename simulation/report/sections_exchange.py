@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from simulation.report.blocks import Facts, Section, Words, section
+from more_model.report.blocks import Facts, Section, Words, section
 from simulation.report.details import ReportDetails
 from simulation.report.reading import arms, interval, number, part
 from simulation.report.wording import count, percent, size

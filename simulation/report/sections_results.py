@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from more_model.report.blocks import Cell, Facts, Section, Table, Words, section
 from simulation.report import figures
-from simulation.report.blocks import Cell, Facts, Section, Table, Words, section
 from simulation.report.details import ReportDetails
 from simulation.report.reading import arms, few_cases, label_facts, labels, local_models, number, part
 from simulation.report.wording import (

@@ -23,12 +23,12 @@ from client.hospital import Hospital
 from more_model.errors import RoundError, StoreError
 from more_model.exchange import FACTS_RECORD, TENSORS_RECORD, ExchangeSpec, Instruction, Refusal, Tensors, Update
 from more_model.model.inventory import export_tensors
+from more_model.run_folder import RunFolder
 from server.flower_grid import GridTransport
 from server.journal import RoundRecord
 from simulation.flower_federation import client_app, train_over_grid
 from simulation.flower_inprocess import InProcessGrid, partition_of
 from simulation.run import prepare
-from simulation.run_folder import RunFolder
 from simulation.settings import load_run_config
 from simulation.workbench import Workbench
 

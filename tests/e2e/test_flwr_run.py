@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from more_model.run_folder import RunFolder
 from simulation.flower_federation import train_federated
 from simulation.run import prepare
-from simulation.run_folder import RunFolder
 from simulation.settings import load_run_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -10,7 +10,7 @@ import pytest
 import tomli_w
 
 from more_model.errors import ConfigError
-from simulation.run_folder import open_run_folder
+from more_model.run_folder import open_run_folder
 from simulation.settings import RunConfig, load_run_config, with_options
 
 Write = Callable[..., Path]

@@ -8,8 +8,8 @@ from typing import Any
 import matplotlib
 import pytest
 
+from more_model.report.canvas import inline_svg, look
 from simulation.report import LearningPoint, ReportDetails
-from simulation.report.canvas import inline_svg, look
 from simulation.report.figures import arms_figure, joining_figure, labels_figure, learning_figure, roc_figure
 
 Summary = dict[str, Any]

@@ -282,8 +282,8 @@ def _contrast(text: str, ground: str) -> float:
 
 
 def test_contrast_of_text_and_of_marks() -> None:
-    from simulation.report import page as page_module
-    from simulation.report.canvas import ARM_COLOURS, INK, QUIET
+    from more_model.report import page as page_module
+    from more_model.report.canvas import ARM_COLOURS, INK, QUIET
 
     css = (Path(page_module.__file__).parent / "report.css").read_text(encoding="utf-8")
     coloured = re.findall(r"(?<![-\w])color: (#[0-9a-f]{6})", css)

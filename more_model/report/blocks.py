@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -40,6 +41,21 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A raster image, as the bytes of a PNG file, its text alternative and its caption."""
+
+    png: bytes
+    alt: str
+    caption: str
+    kind: Literal["picture"] = "picture"
+
+    @property
+    def source(self) -> str:
+        """The image as a data URI."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Pairs of a term and what it stands for."""
 
@@ -56,7 +72,7 @@ class Words:
     kind: Literal["words"] = "words"
 
 
-Block = Table | Figure | Facts | Words
+Block = Table | Figure | Picture | Facts | Words
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from more_model.errors import ConfigError
-from simulation.run_folder import RunFolder, environment, open_run_folder
+from more_model.run_folder import RunFolder, environment, open_run_folder
 from simulation.settings import RunConfig, load_run_config
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+from pydantic import BaseModel
 
 from more_model.errors import ConfigError
-from simulation.settings import RunConfig
 
 _PACKAGES = ("torch", "timm", "transformers", "peft", "flwr", "numpy", "scikit-learn", "pydicom", "wfdb")
 
@@ -46,7 +46,7 @@ class RunFolder:
         temporary.replace(self.path / name)
 
 
-def open_run_folder(out: Path, config: RunConfig, *, resume: bool, overwrite: bool) -> RunFolder:
+def open_run_folder(out: Path, config: BaseModel, *, resume: bool, overwrite: bool) -> RunFolder:
     """Create the run directory, or open it to go on.
 
     Raises:
