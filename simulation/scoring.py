@@ -11,13 +11,14 @@ import numpy as np
 from more_model.data.study import Modality, Split
 from more_model.evaluation.auroc import auroc, roc_curve
 from more_model.evaluation.embedded import EmbeddedSet, ScoredLabel
+from more_model.evaluation.embedding import embedded_set
 from more_model.evaluation.linear_probe import probe
 from more_model.evaluation.prompt_sets import PromptSet, load_prompts
 from more_model.evaluation.retrieval import retrieval
 from more_model.evaluation.summary import summarise
 from more_model.evaluation.zero_shot import encode_prompts, zero_shot
 from more_model.model.more import More
-from more_model.training.embed import embed, embed_texts
+from more_model.training.embed import embed_texts
 from more_model.training.examples import Examples
 from more_model.training.words import PREFIX
 from simulation.settings import EvaluationChoice
@@ -82,18 +83,13 @@ class Scorer:
 
     def embedded(self, model: More, examples: Examples) -> EmbeddedSet:
         """The embeddings of ``examples`` with their labels."""
-        result = embed(model, examples, tokenizer=self.tokenizer, max_tokens=self.max_tokens, threads=self.threads)
-        labels = {task.label: _label_column(examples, task.label) for task in self.prompts.tasks}
-        return EmbeddedSet(
-            patient=[triplet.patient_id for triplet in examples.triplets],
-            site=[triplet.site for triplet in examples.triplets],
-            xray=result.xray,
-            ecg=result.ecg,
-            text=result.text,
-            report=list(result.words),
-            xray_features=result.xray_features,
-            ecg_features=result.ecg_features,
-            labels=labels,
+        return embedded_set(
+            model,
+            examples,
+            [task.label for task in self.prompts.tasks],
+            tokenizer=self.tokenizer,
+            max_tokens=self.max_tokens,
+            threads=self.threads,
         )
 
     def table(self, scores: ArmScores) -> dict[str, Any]:
@@ -159,7 +155,3 @@ def roc_curves(scored: Sequence[ScoredLabel]) -> dict[str, tuple[list[float], li
 
 def _of_site(examples: Examples, site: str | None) -> Examples:
     return examples if site is None else examples.where(lambda triplet: triplet.site == site)
-
-
-def _label_column(examples: Examples, label: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.array([triplet.labels.get(label, np.nan) for triplet in examples.triplets], dtype=np.float64)
