@@ -57,7 +57,7 @@ def assemble(base: Base, method: LoraMethod, public_seed: int) -> Assembled:
     Raises:
         ConfigError: the tokenizer knows more words than the text tower, or a LoRA target names no module.
     """
-    _require_room_for_words(base)
+    require_room_for_words(base)
     weights = tensor_digest(base.model.state_dict().items())
     adapt(base.model, base.config, method, public_seed)
     parts = {
@@ -142,7 +142,22 @@ def _damaged(cause: str) -> ExchangeError:
     return ExchangeError(cause, remedy="copy the whole base folder again", avoid="mix files of two bases")
 
 
-def _require_room_for_words(base: Base) -> None:
+def require_empty(folder: Path) -> None:
+    """Refuse to write a base over something else.
+
+    Raises:
+        ConfigError: ``folder`` is a file, or holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(str(folder), ["there is something already"], remedy="give another --out")
+
+
+def require_room_for_words(base: Base) -> None:
+    """Refuse a tokenizer that numbers words beyond the text tower's table.
+
+    Raises:
+        ConfigError: it does.
+    """
     rows, words = int(base.model.text.encoder.encoder.get_input_embeddings().num_embeddings), len(base.tokenizer)
     if words > rows:
         raise ConfigError(

@@ -6,7 +6,15 @@ import typer
 
 from more_model.cli_version import VersionOption
 from more_model.commands.describe import describe
+from more_model.commands.doctor import doctor
+from more_model.commands.evaluate import evaluate
+from more_model.commands.explain import explain
+from more_model.commands.import_more import import_more
+from more_model.commands.index import index
 from more_model.commands.inspect import inspect
+from more_model.commands.make_base import make_base
+from more_model.commands.reader_study import app as reader_study
+from more_model.commands.search import search
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,5 +30,6 @@ def main(version: VersionOption = False) -> None:
     """The MoRE model: its readers, its evaluation, and what it says about one patient."""
 
 
-for command in (inspect, describe):
+for command in (inspect, doctor, describe, make_base, import_more, evaluate, index, search, explain):
     app.command()(command)
+app.add_typer(reader_study, name="reader-study")

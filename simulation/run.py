@@ -12,13 +12,13 @@ from rich.console import Console
 
 from more_model.base import load_base
 from more_model.model.inventory import take_inventory
+from more_model.progress import OnProgress, shown_progress
 from more_model.run_folder import RunFolder, open_run_folder
 from server.journal import RoundRecord
 from simulation.arms import TrainedArm, train_alone
 from simulation.cohort import SiteCohort, all_studies, build_sites, synthetic_sources, write_cohort_file
 from simulation.compare import Outcome, build_summary
 from simulation.flower_federation import train_federated
-from simulation.progress import shown_progress
 from simulation.report.page import write_report
 from simulation.report.table import print_table
 from simulation.report_details import report_details
@@ -26,7 +26,7 @@ from simulation.scoring import build_scorer, only_trained
 from simulation.settings import DataChoice, RunConfig
 from simulation.synthetic.tree import write_cohort
 from simulation.warm_up import prepare_base
-from simulation.workbench import OnProgress, Workbench
+from simulation.workbench import Workbench
 
 Federate = Callable[[Workbench, str, int], tuple[TrainedArm, list[RoundRecord]]]
 OnSites = Callable[[Sequence[str]], None]

@@ -10,12 +10,14 @@ import numpy as np
 
 from more_model.data.study import Modality, Split
 from more_model.evaluation.auroc import auroc, roc_curve
-from more_model.evaluation.embedded import EmbeddedSet, ScoredLabel
+from more_model.evaluation.embedded import EmbeddedSet, ImageOrTrace, Mask, ScoredLabel
 from more_model.evaluation.embedding import embedded_set
 from more_model.evaluation.linear_probe import probe
+from more_model.evaluation.metrics_table import measure
 from more_model.evaluation.prompt_sets import PromptSet, load_prompts
 from more_model.evaluation.retrieval import retrieval
 from more_model.evaluation.summary import summarise
+from more_model.evaluation.uncertainty import settled
 from more_model.evaluation.zero_shot import encode_prompts, zero_shot
 from more_model.model.more import More
 from more_model.training.embed import embed_texts
@@ -26,11 +28,13 @@ from simulation.settings import EvaluationChoice
 
 @dataclass(frozen=True, slots=True)
 class ArmScores:
-    """One trained model's scores and embeddings on the pooled test set."""
+    """One trained model's scores and embeddings on the pooled test set; ``validation`` are the zero-shot scores of the
+    validation patients that it may be calibrated on."""
 
     zero_shot: list[ScoredLabel]
     probe: list[ScoredLabel]
     test: EmbeddedSet
+    validation: list[ScoredLabel]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +54,16 @@ class Scorer:
     def score(self, model: More, *, probe_site: str | None = None) -> ArmScores:
         """Zero-shot and linear-probe scores of every test row that states a label.
 
-        The probe of a local arm is fitted on the labels of ``probe_site`` alone: a hospital that did not join has no
-        others.
+        The probe of a local arm is fitted, and its scores are calibrated, on the labels of ``probe_site`` alone: a
+        hospital that did not join has no others.
         """
         test = self.embedded(model, self.test)
+        validation = self.embedded(model, _of_site(self.validation, probe_site))
         probed: list[ScoredLabel] = []
         if self.choice.linear_probe:
             train = self.embedded(model, _of_site(self.train, probe_site))
-            validation = self.embedded(model, _of_site(self.validation, probe_site))
-            policy = self.choice.uncertainty
-            probed = probe(train, validation, test, self.prompts.tasks, policy=policy, seed=self.seed)
-        return ArmScores(self.zero_shot(model, test), probed, test)
+            probed = probe(train, validation, test, self.prompts.tasks, seed=self.seed)
+        return ArmScores(self.zero_shot(model, test), probed, test, self.zero_shot(model, validation))
 
     def zero_shot(self, model: More, embedded: EmbeddedSet) -> list[ScoredLabel]:
         """Scores against the prompts alone."""
@@ -70,7 +73,7 @@ class Scorer:
                 model, texts, tokenizer=self.tokenizer, max_tokens=self.max_tokens, threads=self.threads
             ),
         )
-        return zero_shot(embedded, self.prompts, directions, policy=self.choice.uncertainty)
+        return zero_shot(embedded, self.prompts, directions)
 
     def validation_auroc(self, model: More) -> float | None:
         """Zero-shot macro AUROC on validation patients, for learning curves; None where no label has both classes."""
@@ -82,20 +85,28 @@ class Scorer:
         return float(np.mean(known)) if known else None
 
     def embedded(self, model: More, examples: Examples) -> EmbeddedSet:
-        """The embeddings of ``examples`` with their labels."""
-        return embedded_set(
+        """The embeddings of ``examples`` with their labels, settled by the uncertainty policy."""
+        tasks = self.prompts.tasks
+        unsettled = embedded_set(
             model,
             examples,
-            [task.label for task in self.prompts.tasks],
+            [task.label for task in tasks],
             tokenizer=self.tokenizer,
             max_tokens=self.max_tokens,
             threads=self.threads,
         )
+        # By what the patient had, not by what the model made of it: the rows must be the same for every arm.
+        present: dict[ImageOrTrace, Mask] = {
+            "xray": np.array([triplet.xray is not None for triplet in examples.triplets], dtype=np.bool_),
+            "ecg": np.array([triplet.ecg is not None for triplet in examples.triplets], dtype=np.bool_),
+        }
+        return settled(unsettled, tasks, self.choice.uncertainty, present=present)
 
     def table(self, scores: ArmScores) -> dict[str, Any]:
         """The arm's part of summary.json."""
         replicates, seed = self.choice.replicates, self.seed
         table = summarise(scores.zero_shot, replicates=replicates, seed=seed)
+        table["metrics"] = measure(scores.zero_shot, validation=scores.validation, replicates=replicates, seed=seed)
         if scores.probe:
             table["linear_probe"] = summarise(scores.probe, replicates=replicates, seed=seed)
         if self.choice.retrieval:

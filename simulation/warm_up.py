@@ -8,6 +8,7 @@ from pathlib import Path
 from more_model.base import Base, load_base, save_base
 from more_model.data.sources import read_sources
 from more_model.data.study import Split
+from more_model.importing.local import local_base
 from more_model.model.config import ModelConfig
 from more_model.model.more import build_more
 from more_model.tokenizer import load_tokenizer, train_tokenizer
@@ -57,10 +58,7 @@ def _seeded(choice: BaseChoice, model: ModelConfig, seed: int) -> Base:
         assert choice.tokenizer_texts is not None
         texts = choice.tokenizer_texts.read_text(encoding="utf-8").splitlines()
         tokenizer = train_tokenizer(texts, model.text.vocabulary)
-    built = build_more(model, seed=derived_seed(seed, "base"), pad_id=int(tokenizer.pad_token_id))
-    given = [name for name in ("xray", "ecg") if getattr(model, name).weights] + (["text"] if model.text.path else [])
-    origin = f"local pretrained weights for {', '.join(given)}" if given else "random weights from a seed"
-    return Base(model, built, tokenizer, f"The base has {origin}; nothing was warmed up.")
+    return local_base(model, tokenizer, seed)
 
 
 def _warmed_up(

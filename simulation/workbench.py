@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +10,13 @@ from more_model.checkpoint import save_checkpoint
 from more_model.data.study import Split
 from more_model.model.inventory import export_tensors
 from more_model.model.more import More, build_more
+from more_model.progress import OnProgress
 from more_model.training.examples import Examples
 from more_model.training.loop import resolve_device
 from more_model.training.seeds import derived_seed
 from simulation.cohort import SiteCohort
 from simulation.scoring import Scorer
 from simulation.settings import RunConfig
-
-#: Called with a word for what is being done, the steps done and the steps in all.
-OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,21 @@ def percentile_interval(replicates: Float64, *, level: float = 0.95) -> tuple[fl
     return float(low), float(high)
 
 
+def reverse_percentile_interval(
+    value: float, replicates: Float64, *, level: float = 0.95
+) -> tuple[float, float] | None:
+    """The percentile interval mirrored at ``value`` and cut to [0, 1] (the basic bootstrap, Davison and Hinkley 1997).
+
+    For a figure that resampling pushes one way, such as a calibration error: replicates lie above ``value`` about
+    as far as ``value`` lies above the truth, which mirroring takes back. ``value`` itself may lie outside.
+    """
+    interval = percentile_interval(replicates, level=level)
+    if interval is None:
+        return None
+    low, high = (min(1.0, max(0.0, 2.0 * value - end)) for end in reversed(interval))
+    return low, high
+
+
 def mean_over_labels(replicates: Float64) -> Float64:
     """Macro mean [replicates] of AUROCs [labels, replicates], over the labels that have a value in that replicate.
 

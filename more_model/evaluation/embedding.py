@@ -28,7 +28,14 @@ def embedded_set(
         xray_features=result.xray_features,
         ecg_features=result.ecg_features,
         labels={label: label_column(examples, label) for label in labels},
+        attributes=attribute_columns(examples),
     )
+
+
+def attribute_columns(examples: Examples) -> dict[str, list[str]]:
+    """The attributes that any triplet has, each [n], empty where a triplet does not state it."""
+    names = sorted({name for triplet in examples.triplets for name in triplet.attributes})
+    return {name: [triplet.attributes.get(name, "") for triplet in examples.triplets] for name in names}
 
 
 def label_column(examples: Examples, label: str) -> Float64:

@@ -23,6 +23,7 @@ from more_model.evaluation.embedded import (
     UncertaintyPolicy,
     score_task,
 )
+from more_model.evaluation.uncertainty import settled
 
 #: Inverse regularisation strengths, strongest regularisation first; a tie goes to the earlier one.
 DEFAULT_GRID = (0.001, 0.01, 0.1, 1.0)
@@ -94,6 +95,7 @@ def probe(
     fraction: float = 1.0,
 ) -> list[ScoredLabel]:
     """A probe per task on the pre-projection features of its modality, scored on the test rows that state the label."""
+    train, validation, test = (settled(part, tasks, policy) for part in (train, validation, test))
 
     def scorer(task: LabelTask) -> Callable[[EmbeddedSet], Float64 | str]:
         def score(rows: EmbeddedSet) -> Float64 | str:
@@ -103,10 +105,10 @@ def probe(
             known = bool(validation.has_features(task.modality).any())
             result = probe_scores(
                 train.features(task.modality),
-                train.target(task.label, policy),
+                train.target(task.label, "ignore"),
                 rows.features(task.modality),
                 validation_features=validation.features(task.modality) if known else None,
-                validation_labels=validation.target(task.label, policy) if known else None,
+                validation_labels=validation.target(task.label, "ignore") if known else None,
                 seed=seed,
                 fraction=fraction,
             )
@@ -114,7 +116,7 @@ def probe(
 
         return score
 
-    return [score_task(test, task, policy, scorer(task)) for task in tasks]
+    return [score_task(test, task, "ignore", scorer(task)) for task in tasks]
 
 
 def _usable(features: NDArray[np.floating], labels: NDArray[np.floating]) -> tuple[Float64, Float64]:

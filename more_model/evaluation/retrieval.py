@@ -11,7 +11,7 @@ same vector may differ in its last bits from one batch to the next.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import permutations
 from typing import Any
 
@@ -34,14 +34,28 @@ def retrieval(embedded: EmbeddedSet, *, replicates: int = 0, seed: int = 0) -> d
     """Retrieval figures for all six directions, over the rows that have both parts; ready for JSON.
 
     ``{"xray->text": {"recall@1", "recall@5", "recall@10", "median_rank", "mrr" (mean of 1/rank), "candidates",
-    "chance@1", "chance@5", "chance@10"}, ...}``. ``chance@k`` is the expected recall of a random order, given how many
-    hits each query has. Figures are None, with a ``reason``, where fewer than two rows have both parts. With
-    ``replicates`` > 0 there is also ``ci95`` ({"recall@1": [low, high], ..., "mrr"}): queries resampled by patient,
-    candidates kept.
+    "chance@1", "chance@5", "chance@10", "chance_mrr", "chance_median_rank"}, ...}``. The chance figures are those of a
+    random order, given how many hits each query has. Figures are None, with a ``reason``, where fewer than two rows
+    have both parts. With ``replicates`` > 0 there is also ``ci95`` ({"recall@1": [low, high], ..., "mrr",
+    "median_rank"}): queries resampled by patient, candidates kept.
     """
     return {
         f"{query}->{target}": _direction(embedded, query, target, replicates=replicates, seed=seed)
         for query, target in DIRECTIONS
+    }
+
+
+def retrieval_by_site(
+    embedded: EmbeddedSet, *, replicates: int = 0, seed: int = 0
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """`retrieval` within each site alone: its queries among its own candidates. Sites in alphabetical order.
+
+    Sites differ in their number of candidates, so compare a site with its own chance figures, not with another site.
+    """
+    sites = np.array(embedded.site)
+    return {
+        site: retrieval(embedded.select(sites == site), replicates=replicates, seed=seed)
+        for site in sorted(set(embedded.site))
     }
 
 
@@ -54,17 +68,58 @@ def retrieval_ranks(
     rows that agree in any of them are hits of each other, a code below zero agrees with nothing.
     """
     count = len(query)
+    return best_hit_ranks(query, target, lambda rows: _hits(rows, count, same))
+
+
+def best_hit_ranks(
+    query: Float32, target: Float32, hits_of: Callable[[NDArray[np.intp]], Mask]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The rank of the best hit (from 1) and the number of hits of each query, both [n].
+
+    ``query`` is [n, d], ``target`` [m, d], both of unit rows. ``hits_of`` answers row numbers [b] of queries with bool
+    [b, m]: which candidates are hits; every query needs one.
+    """
+    count = len(query)
     ranks, hits = np.empty(count, dtype=np.intp), np.empty(count, dtype=np.intp)
     left, right = query.astype(np.float64), target.astype(np.float64)
-    block = max(1, _BLOCK_CELLS // max(1, count))
+    block = max(1, _BLOCK_CELLS // max(1, len(target)))
     for start in range(0, count, block):
         rows = np.arange(start, min(start + block, count))
         similarity = np.round(left[rows] @ right.T, _TIE_DECIMALS)
-        is_hit = _hits(rows, count, same)
+        is_hit = hits_of(rows)
         best = np.where(is_hit, similarity, -np.inf).max(axis=1, keepdims=True)
         ranks[rows] = 1 + (~is_hit & (similarity >= best)).sum(axis=1)
         hits[rows] = is_hit.sum(axis=1)
     return ranks, hits
+
+
+def rank_figures(
+    ranks: NDArray[np.intp],
+    hits: NDArray[np.intp],
+    candidates: int,
+    *,
+    patient: Sequence[str],
+    site: Sequence[str],
+    replicates: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The figures that `retrieval` lists for one direction, from ranks, numbers of hits, patients and sites, all of n
+    queries."""
+    per_query = _per_query(ranks)
+    figures: dict[str, Any] = {name: float(values.mean()) for name, values in per_query.items()}
+    figures |= {"median_rank": float(np.median(ranks)), "candidates": candidates}
+    figures |= {f"chance@{cutoff}": chance_recall(hits, candidates, cutoff) for cutoff in CUTOFFS}
+    figures["chance_mrr"], figures["chance_median_rank"] = chance_ranks(hits, candidates)
+    if replicates > 0:
+        resamples = resample_patients(patient, site, replicates=replicates, seed=seed)
+        rows = resamples.rows(patient, site)
+        figures["ci95"] = _intervals(ranks, per_query, rows, resamples.counts)
+    return figures
+
+
+def no_figures(candidates: int, reason: str) -> dict[str, Any]:
+    """The figures of a direction that has none, and why."""
+    return {**dict.fromkeys([*_names(), "median_rank"]), "candidates": candidates, "reason": reason}
 
 
 def chance_recall(hits: NDArray[np.intp], candidates: int, cutoff: int) -> float:
@@ -73,6 +128,20 @@ def chance_recall(hits: NDArray[np.intp], candidates: int, cutoff: int) -> float
     for drawn in range(min(cutoff, candidates)):
         miss *= np.maximum(candidates - hits - drawn, 0) / (candidates - drawn)
     return float(np.mean(1.0 - miss))
+
+
+def chance_ranks(hits: NDArray[np.intp], candidates: int) -> tuple[float, float]:
+    """What a random order would give: expected MRR, and the median rank over the queries.
+
+    The best of h hits among n candidates stands behind rank r with probability C(n - h, r) / C(n, r).
+    """
+    behind = np.zeros(candidates + 1)
+    drawn = np.arange(candidates)
+    for of_query, queries in zip(*np.unique(hits, return_counts=True), strict=True):
+        still_behind = np.cumprod(np.maximum(candidates - of_query - drawn, 0) / (candidates - drawn))
+        behind += queries / len(hits) * np.concatenate(([1.0], still_behind))
+    at_rank = behind[:-1] - behind[1:]
+    return float((at_rank / (drawn + 1)).sum()), float(np.argmax(behind <= 0.5))
 
 
 def codes(values: Sequence[Hashable | None]) -> NDArray[np.intp]:
@@ -94,19 +163,12 @@ def _direction(
 ) -> dict[str, Any]:
     rows = embedded.select(embedded.has(query) & embedded.has(target))
     if len(rows) < 2:
-        empty = dict.fromkeys([*_names(), "median_rank"])
-        return {**empty, "candidates": len(rows), "reason": f"{len(rows)} rows have both {query} and {target}"}
+        return no_figures(len(rows), f"{len(rows)} rows have both {query} and {target}")
     same = [codes(list(zip(rows.site, rows.patient, strict=True)))]
     if "text" in (query, target):
         same.append(codes(rows.report))
     ranks, hits = retrieval_ranks(rows.embedding(query), rows.embedding(target), same)
-    per_query = _per_query(ranks)
-    result: dict[str, Any] = {name: float(values.mean()) for name, values in per_query.items()}
-    result |= {"median_rank": float(np.median(ranks)), "candidates": len(rows)}
-    result |= {f"chance@{cutoff}": chance_recall(hits, len(rows), cutoff) for cutoff in CUTOFFS}
-    if replicates > 0:
-        result["ci95"] = _intervals(rows, per_query, replicates=replicates, seed=seed)
-    return result
+    return rank_figures(ranks, hits, len(rows), patient=rows.patient, site=rows.site, replicates=replicates, seed=seed)
 
 
 def _names() -> list[str]:
@@ -119,15 +181,28 @@ def _per_query(ranks: NDArray[np.intp]) -> dict[str, Float64]:
 
 
 def _intervals(
-    rows: EmbeddedSet, per_query: dict[str, Float64], *, replicates: int, seed: int
+    ranks: NDArray[np.intp], per_query: dict[str, Float64], unit: NDArray[np.intp], drawn: NDArray[np.int16]
 ) -> dict[str, list[float] | None]:
-    resamples = resample_patients(rows.patient, rows.site, replicates=replicates, seed=seed)
-    unit = resamples.rows(rows.patient, rows.site)
-    counts = resamples.counts.astype(np.float64)
+    """``unit`` [n] is each query's row of ``drawn`` [patients, replicates]."""
+    counts = drawn.astype(np.float64)
     size = np.bincount(unit, minlength=len(counts)).astype(np.float64)
-    intervals: dict[str, list[float] | None] = {}
-    for name, values in per_query.items():
-        total = np.bincount(unit, weights=values, minlength=len(counts))
-        interval = percentile_interval((total @ counts) / (size @ counts))
-        intervals[name] = None if interval is None else list(interval)
-    return intervals
+    values = {
+        name: (np.bincount(unit, weights=of_query, minlength=len(counts)) @ counts) / (size @ counts)
+        for name, of_query in per_query.items()
+    }
+    values["median_rank"] = _replicate_medians(ranks, unit, drawn)
+    intervals = {name: percentile_interval(replicates) for name, replicates in values.items()}
+    return {name: None if interval is None else list(interval) for name, interval in intervals.items()}
+
+
+def _replicate_medians(ranks: NDArray[np.intp], unit: NDArray[np.intp], drawn: NDArray[np.int16]) -> Float64:
+    """The median rank in each replicate, every query counted as often as its patient was drawn."""
+    order = np.argsort(ranks, kind="stable")
+    ascending, unit = ranks[order], unit[order]
+    medians = np.empty(drawn.shape[1])
+    for replicate in range(drawn.shape[1]):
+        reached = np.cumsum(drawn[unit, replicate], dtype=np.int64)
+        # The two middle places, counted from 0; one and the same where the number of queries is odd.
+        middle = np.searchsorted(reached, [(reached[-1] - 1) // 2, reached[-1] // 2], side="right")
+        medians[replicate] = ascending[middle].mean()
+    return medians

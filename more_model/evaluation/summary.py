@@ -28,11 +28,15 @@ from more_model.evaluation.embedded import Float64, LabelTask, Mask, ScoredLabel
 
 __all__ = [
     "LOW_SUPPORT",
+    "ONE_PATIENT",
     "Arm",
     "ScoredLabel",
     "at_site",
     "compare",
     "compare_with_mean",
+    "label_names",
+    "measured_table",
+    "require_tasks_once",
     "summarise",
     "summarise_mean",
 ]
@@ -44,7 +48,7 @@ Arm: TypeAlias = Sequence[ScoredLabel]
 LOW_SUPPORT = 10
 
 #: Resampling one patient yields that patient or nothing: such an interval would be far too narrow.
-_ONE_PATIENT = "all rows of a class belong to one patient"
+ONE_PATIENT = "all rows of a class belong to one patient"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,18 +132,26 @@ def compare_with_mean(a: Arm, others: Sequence[Arm], *, replicates: int, seed: i
     }
 
 
+def measured_table(scored: Arm, resamples: Resamples) -> dict[str, Any]:
+    """The table of `summarise` without ``per_site``, on resamples drawn elsewhere (for a part of their patients)."""
+    return _table_of([scored], resamples)
+
+
 def at_site(arm: Arm, site: str) -> list[ScoredLabel]:
     """The rows of one site, in every task of the arm."""
     return [scored.select(np.array([name == site for name in scored.site], dtype=np.bool_)) for scored in arm]
 
 
 def _table(arms: Sequence[Arm], *, replicates: int, seed: int) -> dict[str, Any]:
-    resamples = resample_arms(arms, replicates=replicates, seed=seed)
+    return _table_of(arms, resample_arms(arms, replicates=replicates, seed=seed))
+
+
+def _table_of(arms: Sequence[Arm], resamples: Resamples) -> dict[str, Any]:
     return _rows_to_table([_measure(arms_of_task, resamples) for arms_of_task in _by_task(arms).values()])
 
 
 def _rows_to_table(rows: Sequence[_Measured]) -> dict[str, Any]:
-    names = _names([row.task for row in rows])
+    names = label_names([row.task for row in rows])
     valued = [row for row in rows if row.result.value is not None]
     table: dict[str, Any] = {
         "macro_auroc": None,
@@ -156,7 +168,7 @@ def _rows_to_table(rows: Sequence[_Measured]) -> dict[str, Any]:
         return table
     table["macro_auroc"] = float(np.mean([row.result.value for row in valued]))
     if all(row.one_patient_class for row in valued):
-        table["interval_reason"] = _ONE_PATIENT
+        table["interval_reason"] = ONE_PATIENT
     else:
         table["ci95"] = _interval(mean_over_labels(np.stack([row.replicates for row in valued])))
     return table
@@ -178,7 +190,7 @@ def _row(row: _Measured) -> dict[str, Any]:
         return {**entry, "reason": row.result.reason}
     entry["dropped_replicates"] = int(np.isnan(row.replicates).sum())
     if row.one_patient_class:
-        return {**entry, "interval_reason": _ONE_PATIENT}
+        return {**entry, "interval_reason": ONE_PATIENT}
     return {**entry, "ci95": _interval(row.replicates)}
 
 
@@ -264,15 +276,21 @@ def _interval(replicates: Float64) -> list[float] | None:
 def _by_task(arms: Sequence[Arm]) -> dict[LabelTask, list[ScoredLabel]]:
     by_task: dict[LabelTask, list[ScoredLabel]] = {}
     for arm in arms:
-        twice = [task.label for task, count in Counter(scored.task for scored in arm).items() if count > 1]
-        if twice:
-            raise DataError(f"tasks scored twice in one arm: {', '.join(twice)}")
+        require_tasks_once(arm)
         for scored in arm:
             by_task.setdefault(scored.task, []).append(scored)
     return by_task
 
 
-def _names(tasks: Sequence[LabelTask]) -> dict[LabelTask, str]:
+def require_tasks_once(arm: Arm) -> None:
+    """Raises DataError where a task occurs twice."""
+    twice = [task.label for task, count in Counter(scored.task for scored in arm).items() if count > 1]
+    if twice:
+        raise DataError(f"tasks scored twice in one arm: {', '.join(twice)}")
+
+
+def label_names(tasks: Sequence[LabelTask]) -> dict[LabelTask, str]:
+    """How tables write each task: its label, with the modality behind it where two tasks share the label."""
     uses = Counter(task.label for task in tasks)
     return {task: task.label if uses[task.label] == 1 else f"{task.label} ({task.modality})" for task in tasks}
 

@@ -24,6 +24,7 @@ from more_model.evaluation.embedded import (
     score_task,
 )
 from more_model.evaluation.prompt_sets import LabelPrompts, PromptSet, available_prompts, load_prompts
+from more_model.evaluation.uncertainty import settled
 
 __all__ = [
     "LabelPrompts",
@@ -99,6 +100,7 @@ def zero_shot(
     policy: UncertaintyPolicy = "ignore",
 ) -> list[ScoredLabel]:
     """One `ScoredLabel` per label of the prompt set, over the rows that state the label."""
+    embedded, policy = settled(embedded, prompts.tasks, policy), "ignore"
     if prompts.exclusive:
         classes = [directions[label.task].positive for label in prompts.labels]
         return [

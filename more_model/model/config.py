@@ -21,13 +21,16 @@ class _Part(BaseModel):
 
 
 class Vit(_Part):
-    """A vision transformer: ``width`` features, ``depth`` blocks, ``heads`` attention heads."""
+    """A vision transformer: ``width`` features, ``depth`` blocks, ``heads`` attention heads. ``attention`` is
+    ``softmax``, or ``linear``: time and memory grow with the number of tokens, not with its square
+    (`more_model.model.linear_attention`)."""
 
     width: int = Field(ge=8)
     depth: int = Field(ge=1)
     heads: int = Field(ge=1)
     mlp_ratio: float = Field(default=4.0, gt=0)
     qkv_bias: bool = False
+    attention: Literal["softmax", "linear"] = "softmax"
 
     # A check of one field, not of the whole part: those are skipped where any other field is wrong, and a
     # configuration with three mistakes has to be told all three.
@@ -41,10 +44,14 @@ class Vit(_Part):
 
 
 class XrayTower(Vit):
-    """Square patches of ``patch_size`` pixels; a grey picture is repeated over ``channels``."""
+    """Square patches of ``patch_size`` pixels; a grey picture is repeated over ``channels``. Pixels, as 0 to 1, are
+    centred by ``pixel_mean`` and divided by ``pixel_std``: constants for every site, never a site's own statistics
+    (published: 0.499 and 0.293)."""
 
     patch_size: int = Field(ge=2)
     channels: Literal[1, 3] = 3
+    pixel_mean: float = Field(default=0.5, ge=0, le=1)
+    pixel_std: float = Field(default=0.25, gt=0, le=1)
     weights: Path | None = None
 
 
@@ -63,8 +70,10 @@ class EcgTower(Vit):
 class TextTower(_Part):
     """Either ``path`` (any Hugging Face encoder or decoder-only model in a local folder) or a RoBERTa of the sizes
     given, initialised from the seed. ``pooling``: ``auto`` takes the masked mean for encoders and the last token for
-    decoders; ``mean-all`` is the published mean over all positions, padding included. ``dropout`` belongs to the
-    seeded RoBERTa; a model from a folder keeps its own."""
+    decoders; ``mean-all`` is the published mean over all positions, padding included: up to the longest text of the
+    batch or, with ``padded_tokens``, as if every text were padded to that many (published: 512), so that a text's
+    embedding does not depend on its neighbours. ``dropout`` and ``norm_eps`` (of the LayerNorms) belong to the seeded
+    RoBERTa; a model from a folder keeps its own."""
 
     path: Path | None = None
     width: int = Field(default=768, ge=8)
@@ -73,7 +82,9 @@ class TextTower(_Part):
     vocabulary: int = Field(default=50265, ge=8)
     max_tokens: int = Field(default=512, ge=8, le=8192)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    norm_eps: float = Field(default=1e-12, gt=0, le=1e-3)
     pooling: Literal["auto", "mean", "last", "mean-all"] = "auto"
+    padded_tokens: int | None = Field(default=None, ge=8, le=8192)
 
     @field_validator("heads")
     @classmethod
@@ -82,6 +93,14 @@ class TextTower(_Part):
         if others.data.get("path") is None and width is not None and width % heads:
             raise ValueError(f"width {width} is not a multiple of heads {heads}")
         return heads
+
+    @field_validator("padded_tokens")
+    @classmethod
+    def _padding_holds_every_text(cls, padded: int | None, others: ValidationInfo) -> int | None:
+        longest = others.data.get("max_tokens")
+        if padded is not None and longest is not None and padded < longest:
+            raise ValueError(f"{padded} positions do not hold a text of max_tokens {longest}")
+        return padded
 
 
 class Heads(_Part):
@@ -127,6 +146,17 @@ class Temperature(_Part):
     learned: bool = False
 
 
+#: Settings added after the first checkpoints were written; their defaults are what was fixed in the code before.
+_YOUNGER_SETTINGS = (
+    ("xray", "attention"),
+    ("xray", "pixel_mean"),
+    ("xray", "pixel_std"),
+    ("ecg", "attention"),
+    ("text", "norm_eps"),
+    ("text", "padded_tokens"),
+)
+
+
 class ModelConfig(_Part):
     """Everything that decides the architecture. Two models with equal digests have the same tensors."""
 
@@ -168,6 +198,10 @@ class ModelConfig(_Part):
         """Hex SHA-256 over all that decides the tensors; local paths and the name do not count."""
         content = self.model_dump(mode="json", exclude={"name": True, "xray": {"weights"}, "ecg": {"weights"}})
         content["text"]["path"] = content["text"]["path"] is not None
+        for part, setting in _YOUNGER_SETTINGS:
+            # Only where it was changed: checkpoints from before the setting keep their digest.
+            if content[part][setting] == type(getattr(self, part)).model_fields[setting].default:
+                del content[part][setting]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -32,6 +32,11 @@ class DropKeyAttention(Attention):
         mixed = mixed.transpose(1, 2).reshape(batch, tokens, self.attn_dim)
         return self.proj_drop(self.proj(self.norm(mixed)))  # type: ignore[no-any-return]
 
+    def weights(self, query: Tensor, key: Tensor) -> Tensor:
+        """How evaluation mode mixes the values: [batch, heads, tokens, tokens] from ``query`` and ``key``
+        [batch, heads, tokens, head width], each row summing to one. `forward` never forms it."""
+        return torch.softmax(query @ key.transpose(-2, -1) * self.scale, dim=-1)
+
 
 def _with_dropped(mask: Tensor | None, query: Tensor, tokens: int, rate: float) -> Tensor:
     # The lowest finite number instead of -inf: a row that lost every key becomes uniform instead of NaN.

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
 
 from more_model.errors import ConfigError
 from more_model.model.config import Lora, ModelConfig
 from more_model.model.more import More
+from more_model.model.vit import EcgEncoder, XrayEncoder
+
+Part = TypeVar("Part", bound=nn.Module)
 
 #: ``fedit`` trains both factors; ``ffa`` keeps A frozen at orthonormal values that all derive from a public seed.
 LoraMethod = Literal["fedit", "ffa"]
@@ -40,19 +45,53 @@ def adapt(model: More, config: ModelConfig, method: LoraMethod, public_seed: int
     # PEFT draws first values for the factors; they are replaced below, and the draw must not show outside.
     with torch.random.fork_rng(devices=[]):
         _inject_all(model, config, text_targets)
-    for name, parameter in lora_factors(model, "A"):
-        parameter.data.copy_(torch.from_numpy(orthonormal_factor(name, tuple(parameter.shape), public_seed)))
-        parameter.requires_grad_(method == "fedit")
-    for _, parameter in lora_factors(model, "B"):
-        parameter.data.zero_()
-        parameter.requires_grad_(True)
+    _start_factors(model, method, public_seed)
     _release_dense_parts(model, config)
 
 
+def adapt_encoder(encoder: XrayEncoder | EcgEncoder, lora: Lora, targets: tuple[str, ...], seed: int) -> None:
+    """Freeze one encoder without adapters and add LoRA to it, of which both factors train; it starts as it was.
+
+    Raises:
+        ConfigError: a target that names no module.
+    """
+    encoder.requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):
+        _inject(encoder, lora, _in_blocks(targets))
+    _start_factors(encoder, "fedit", seed)
+
+
+def merged(part: Part) -> Part:
+    """A copy of a model, or of a part of one, with its adapters added into the weights that they adapt: the same
+    outputs up to rounding, and no LoRA in it. What trains is left as it was."""
+    plain = copy.deepcopy(part)
+    for name, layer in list(plain.named_modules()):
+        if isinstance(layer, LoraLayer):
+            layer.merge()
+            plain.set_submodule(name, layer.get_base_layer())
+        elif hasattr(layer, "peft_config"):
+            # PEFT would take a later adapter for a second one beside those that are gone.
+            del layer.peft_config
+    return plain
+
+
+def _start_factors(module: nn.Module, method: LoraMethod, public_seed: int) -> None:
+    for name, parameter in lora_factors(module, "A"):
+        parameter.data.copy_(torch.from_numpy(orthonormal_factor(name, tuple(parameter.shape), public_seed)))
+        parameter.requires_grad_(method == "fedit")
+    for _, parameter in lora_factors(module, "B"):
+        parameter.data.zero_()
+        parameter.requires_grad_(True)
+
+
 def _inject_all(model: More, config: ModelConfig, text_targets: tuple[str, ...]) -> None:
-    _inject(model.xray.encoder, config.lora, rf".*blocks\.\d+\..*\b({_alternatives(config.lora.xray_targets)})")
-    _inject(model.ecg.encoder, config.lora, rf".*blocks\.\d+\..*\b({_alternatives(config.lora.ecg_targets)})")
+    _inject(model.xray.encoder, config.lora, _in_blocks(config.lora.xray_targets))
+    _inject(model.ecg.encoder, config.lora, _in_blocks(config.lora.ecg_targets))
     _inject(model.text.encoder, config.lora, rf".*\.\d+\..*\b({_alternatives(text_targets)})")
+
+
+def _in_blocks(targets: tuple[str, ...]) -> str:
+    return rf".*blocks\.\d+\..*\b({_alternatives(targets)})"
 
 
 def _release_dense_parts(model: More, config: ModelConfig) -> None:

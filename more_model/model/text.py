@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AutoConfig, AutoModel, RobertaConfig, RobertaModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -23,18 +24,19 @@ _COUNT_FROM_PAD = ("roberta", "xlm-roberta")
 
 
 class TextEncoder(nn.Module):
-    """Token ids -> one feature vector a text. ``pooling`` is ``mean`` (masked), ``last`` or ``mean-all``."""
+    """Token ids -> one feature vector a text. ``pooling`` is ``mean`` (masked), ``last`` or ``mean-all``; the latter
+    counts every text as ``padded_tokens`` long where that is given, which must be no less than the longest one."""
 
-    def __init__(self, encoder: Any, pooling: str) -> None:
+    def __init__(self, encoder: Any, pooling: str, padded_tokens: int | None = None) -> None:
         super().__init__()
         self.encoder: Any = encoder
         self.pooling = pooling
+        self.padded_tokens = padded_tokens
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """``ids``, ``mask``: [n, tokens], mask 1 on words and 0 on padding (on the right) -> features [n, width]."""
         if self.pooling == "mean-all":
-            pooled: Tensor = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state.mean(dim=1)
-            return pooled
+            return self._mean_of_all(ids, mask)
         if len(ids) == 0:
             return torch.zeros((0, int(self.encoder.config.hidden_size)), device=ids.device)
         lengths = mask.sum(dim=1).clamp(min=1)
@@ -44,6 +46,19 @@ class TextEncoder(nn.Module):
             for rows in torch.split(order, _shorter_rows(lengths[order].tolist()))
         ]
         return torch.cat(parts)[torch.argsort(order)]
+
+    def _mean_of_all(self, ids: Tensor, mask: Tensor) -> Tensor:
+        if self.padded_tokens is None or ids.shape[1] == self.padded_tokens:
+            pooled: Tensor = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state.mean(dim=1)
+            return pooled
+        # All padded positions of a text are alike, as RoBERTa gives them one position number: one of them is computed
+        # and counted as many times as there would be.
+        ids = functional.pad(ids, (0, 1), value=int(self.encoder.config.pad_token_id))
+        mask = functional.pad(mask, (0, 1))
+        states: Tensor = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        weight = mask.to(states.dtype)
+        weight[:, -1] = self.padded_tokens - weight.sum(dim=1)
+        return (states * weight[..., None]).sum(dim=1) / self.padded_tokens
 
     def _pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
         states: Tensor = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
@@ -71,10 +86,11 @@ def build_text_encoder(tower: TextTower, pad_id: int) -> tuple[TextEncoder, int]
 
     Raises:
         EnvironmentFault: ``path`` holds no model that can be loaded without a network.
-        ConfigError: ``max_tokens`` is more than that model has positions for.
+        ConfigError: ``max_tokens`` is more than that model has positions for, or ``padded_tokens`` is set for a model
+            that numbers the positions of padding.
     """
     if tower.path is None:
-        return TextEncoder(_seeded_roberta(tower, pad_id), _pooling(tower, None)), tower.width
+        return TextEncoder(_seeded_roberta(tower, pad_id), _pooling(tower, None), tower.padded_tokens), tower.width
     if not (tower.path / "config.json").is_file():
         raise EnvironmentFault(
             f"text.path: {tower.path} is not a Hugging Face model folder (it has no config.json)",
@@ -84,7 +100,9 @@ def build_text_encoder(tower: TextTower, pad_id: int) -> tuple[TextEncoder, int]
     positions = _positions(config)
     if positions is not None and tower.max_tokens > positions:
         raise ConfigError("text.max_tokens", [f"{tower.max_tokens} is more than the {positions} of {tower.path.name}"])
-    return TextEncoder(encoder, _pooling(tower, config)), int(config.hidden_size)
+    if tower.padded_tokens is not None and config.model_type not in _COUNT_FROM_PAD:
+        raise ConfigError("text.padded_tokens", [f"only RoBERTa pads alike at any length, not {config.model_type}"])
+    return TextEncoder(encoder, _pooling(tower, config), tower.padded_tokens), int(config.hidden_size)
 
 
 def _from_folder(folder: Path) -> tuple[Any, Any]:
@@ -132,6 +150,7 @@ def _seeded_roberta(tower: TextTower, pad_id: int) -> RobertaModel:
         pad_token_id=pad_id,
         hidden_dropout_prob=tower.dropout,
         attention_probs_dropout_prob=tower.dropout,
+        layer_norm_eps=tower.norm_eps,
         attn_implementation="sdpa",
     )
     return RobertaModel(config, add_pooling_layer=False)

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -15,9 +13,10 @@ from more_model.errors import EnvironmentFault
 from more_model.model.config import ModelConfig, Vit
 from more_model.model.dropkey import DropKeyAttention, set_drop_rates
 from more_model.model.heads import channel_norm
+from more_model.model.linear_attention import LinearAttention
+from more_model.state_file import read_tensors
 
-#: Pixels 0..255 become roughly -2..2; one constant for every site, never a site's own statistics.
-_PIXEL_CENTRE, _PIXEL_SPREAD = 0.5, 0.25
+_ATTENTION = {"softmax": DropKeyAttention, "linear": LinearAttention}
 #: Nothing physiological lies beyond; a spike of an electrode must not own a batch.
 _ECG_LIMIT_MV = 10.0
 
@@ -45,14 +44,16 @@ class EcgTokeniser(nn.Module):
 class XrayEncoder(nn.Module):
     """Grey pictures -> the class token of a vision transformer."""
 
-    def __init__(self, vit: VisionTransformer, channels: int) -> None:
+    def __init__(self, vit: VisionTransformer, *, channels: int, pixel_mean: float, pixel_std: float) -> None:
         super().__init__()
         self.vit = vit
         self.channels = channels
+        self.pixel_mean = pixel_mean
+        self.pixel_std = pixel_std
 
     def forward(self, pixels: Tensor) -> Tensor:
         """``pixels``: [n, size, size], 0..255 -> features [n, width]."""
-        scaled = (pixels.to(self.vit.cls_token.dtype) / 255.0 - _PIXEL_CENTRE) / _PIXEL_SPREAD
+        scaled = (pixels.to(self.vit.cls_token.dtype) / 255.0 - self.pixel_mean) / self.pixel_std
         features: Tensor = self.vit(scaled[:, None].expand(-1, self.channels, -1, -1))
         return features
 
@@ -79,13 +80,14 @@ class EcgEncoder(nn.Module):
 
 
 def build_xray_encoder(config: ModelConfig) -> XrayEncoder:
-    """The X-ray encoder, from torch's random state or from ``xray.weights`` (a timm ViT in safetensors)."""
+    """The X-ray encoder, from torch's random state or from ``xray.weights``: a timm ViT, as safetensors or as a PyTorch
+    checkpoint."""
     tower, size = config.xray, config.preprocessing.image_size
     grid = (size // tower.patch_size, size // tower.patch_size)
     vit = _vit(tower, config, grid, img_size=size, patch_size=tower.patch_size, in_chans=tower.channels)
     if tower.weights is not None:
         _load(vit, tower.weights, "xray.weights")
-    return XrayEncoder(vit, tower.channels)
+    return XrayEncoder(vit, channels=tower.channels, pixel_mean=tower.pixel_mean, pixel_std=tower.pixel_std)
 
 
 def build_ecg_encoder(config: ModelConfig) -> EcgEncoder:
@@ -118,7 +120,7 @@ def _vit(tower: Vit, config: ModelConfig, grid: tuple[int, ...], **stock: Any) -
         num_heads=tower.heads,
         mlp_ratio=tower.mlp_ratio,
         qkv_bias=tower.qkv_bias,
-        attn_layer=DropKeyAttention,
+        attn_layer=_ATTENTION[tower.attention],
         **stock,
     )
     set_drop_rates(vit.blocks, config.dropkey.rates(tower.depth))
@@ -143,12 +145,7 @@ def sinusoids(grid: tuple[int, ...], width: int) -> Tensor:
 
 
 def _load(vit: VisionTransformer, path: Path, setting: str, skip: tuple[str, ...] = ()) -> None:
-    if not path.is_file():
-        raise EnvironmentFault(f"{setting}: there is no file {path}", remedy="give a local .safetensors file")
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise EnvironmentFault(f"{setting}: {path.name} cannot be read: {error}", remedy="copy it again") from error
+    state = read_tensors(path, setting)
     given = {name: tensor for name, tensor in state.items() if not name.startswith(("head.", *skip))}
     own = vit.state_dict()
     wanted = {name for name in own if not name.startswith(skip)} if skip else set(own)

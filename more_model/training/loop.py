@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from more_model.errors import RoundError
 from more_model.model.loss import ContrastiveTerms, contrastive_terms
@@ -53,7 +53,7 @@ def learning_rate(progress: float, settings: TrainingSettings) -> float:
     return settings.learning_rate * share
 
 
-def build_optimiser(model: More, settings: TrainingSettings) -> torch.optim.AdamW:
+def build_optimiser(model: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
     """AdamW over what trains; weight decay on matrices only, never on biases, norms or the temperature."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
@@ -104,7 +104,7 @@ def train_segment(
     anchor = [p.detach().clone() for p in model.parameters() if p.requires_grad] if settings.proximal_mu else []
     losses, done, pairs = [], 0, np.zeros(3, dtype=np.int64)
     draws = np.random.default_rng(derived_seed(seed, "texts"))
-    with _deterministic(derived_seed(seed, "noise"), settings.threads):
+    with deterministic(derived_seed(seed, "noise"), settings.threads):
         model.train()
         for rows in (rows for batches in plan for rows in batches):
             progress = (segment.index + (done + 1) / steps) / segment.count
@@ -171,7 +171,8 @@ def batch_terms(model: More, batch: Batch, *, augment: bool) -> ContrastiveTerms
 
 
 @contextmanager
-def _deterministic(seed: int, threads: int) -> Iterator[None]:
+def deterministic(seed: int, threads: int) -> Iterator[None]:
+    """Torch draws from ``seed`` and sums in ``threads`` threads inside; both are as before afterwards."""
     with using_threads(threads), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield

@@ -12,7 +12,7 @@ import pytest
 from more_model.model.inventory import take_inventory
 from server.journal import Participation, RoundRecord
 from simulation.compare import Outcome, build_summary, local_arms
-from simulation.scoring import ArmScores, only_trained
+from simulation.scoring import only_trained
 from simulation.workbench import Workbench
 
 ALL = (Participation("site-1", "accepted"), Participation("site-2", "accepted"), Participation("site-3", "accepted"))
@@ -118,7 +118,7 @@ def test_scores_on_other_patients_are_never_compared(miniature_bench: Workbench,
     from more_model.errors import DataError
 
     cut = [item.select(np.arange(len(item.y)) > 0) for item in scored["random_encoder"].scores.zero_shot]
-    other = replace(scored["random_encoder"], scores=ArmScores(cut, [], scored["random_encoder"].scores.test))
+    other = replace(scored["random_encoder"], scores=replace(scored["random_encoder"].scores, zero_shot=cut, probe=[]))
     with pytest.raises(DataError, match="not scored on the same rows"):
         summary_of(miniature_bench, {"federated": scored["base"], "centralized": other}, WHOLE)
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from more_model.evaluation.embedded import EmbeddedSet, LabelTask, ScoredLabel
+
+if TYPE_CHECKING:
+    from more_model.checkpoint import TrainedModel
+    from more_model.training.examples import Examples
 
 MakeSet = Callable[..., EmbeddedSet]
 MakeScored = Callable[..., ScoredLabel]
@@ -62,6 +68,48 @@ def make_scored() -> MakeScored:
             patient=list(patient) if patient is not None else [f"p{i}" for i in range(len(y))],
             site=list(site) if site is not None else ["north"] * len(y),
             reason=reason,
+        )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def labelled_toys(toy_examples: Callable[..., Examples]) -> Callable[..., Examples]:
+    """Toy examples that state what shows: ``lines`` (every other column is bright) and ``rows`` (every other row)."""
+
+    def build(count: int, **options: Any) -> Examples:
+        toys = toy_examples(count, **options)
+        triplets = tuple(
+            replace(triplet, labels={"lines": float(row % 2), "rows": float(row % 4 // 2)})
+            for row, triplet in enumerate(toys.triplets)
+        )
+        return replace(toys, triplets=triplets)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def toy_model(tiny_config: Callable[..., Any], tokenizer: Any) -> Callable[..., TrainedModel]:
+    """A builder of tiny models with seeded weights; with adapters that do act if ``adapted``. Overrides as in
+    ``tiny_config``."""
+    import torch
+
+    from more_model.base import tensor_digest
+    from more_model.checkpoint import TrainedModel
+    from more_model.model.lora import adapt, lora_factors
+    from more_model.model.more import build_more
+
+    def build(*, adapted: bool = True, seed: int = 1, **overrides: Any) -> TrainedModel:
+        config = tiny_config(**overrides)
+        model = build_more(config, seed=seed, pad_id=int(tokenizer.pad_token_id))
+        if adapted:
+            adapt(model, config, "ffa", 7)
+            generator = torch.Generator().manual_seed(seed)
+            for _, factor in lora_factors(model, "B"):
+                torch.nn.init.normal_(factor, std=0.2, generator=generator)
+        model.eval()
+        return TrainedModel(
+            config, model, tokenizer, "Seeded.", tensor_digest(model.state_dict().items()), adapted=adapted
         )
 
     return build

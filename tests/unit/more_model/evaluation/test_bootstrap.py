@@ -11,6 +11,7 @@ from more_model.evaluation.bootstrap import (
     percentile_interval,
     replicate_aurocs,
     resample_patients,
+    reverse_percentile_interval,
 )
 
 
@@ -66,6 +67,13 @@ def test_percentile_interval() -> None:
     assert percentile_interval(np.arange(1001.0)) == pytest.approx((25.0, 975.0))
     assert percentile_interval(np.array([np.nan, 1.0, 3.0, np.nan])) == pytest.approx((1.05, 2.95))
     assert percentile_interval(np.array([np.nan, 1.0])) is None
+
+
+def test_reverse_percentile_interval_mirrors_and_stays_within_a_share() -> None:
+    drawn = np.linspace(0.1, 0.3, 1001)
+    assert reverse_percentile_interval(0.15, drawn) == pytest.approx((0.005, 0.195))
+    assert reverse_percentile_interval(0.1, drawn) == pytest.approx((0.0, 0.095))
+    assert reverse_percentile_interval(0.1, np.array([np.nan, 0.2])) is None
 
 
 def test_mean_over_labels_skips_what_is_missing() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,24 @@ def test_uncertain_labels_follow_the_policy(policy, expected) -> None:
     values = np.array([1.0, 0.0, -1.0, np.nan])
     np.testing.assert_array_equal(settle_uncertain(values, policy), [1.0, 0.0, expected, np.nan])
     assert values[2] == -1.0
+
+
+def test_attributes_follow_their_rows(make_set) -> None:
+    first = make_set(3, labels={"Edema": np.array([1.0, np.nan, 0.0])}, attributes={"sex": ["f", "m", ""]})
+    assert first.select(np.array([2, 0])).attributes == {"sex": ["", "f"]}
+    both = EmbeddedSet.concatenate([first, make_set(2, attributes={"view": ["PA", "AP"]})])
+    assert both.attributes == {"sex": ["f", "m", "", "", ""], "view": ["", "", "", "PA", "AP"]}
+    scored = score_task(first, LabelTask("Edema", "xray"), "ignore", lambda rows: np.arange(float(len(rows))))
+    assert scored.attributes == {"sex": ["f", ""]}
+    assert scored.select(np.array([False, True])).attributes == {"sex": [""]}
+    assert scored.select(np.array([1, 0])).score.tolist() == [1.0, 0.0]
+
+
+def test_attributes_need_a_value_a_row(make_set, make_scored) -> None:
+    with pytest.raises(DataError, match=r"attribute sex.*2"):
+        make_set(3, attributes={"sex": ["f", "m"]})
+    with pytest.raises(DataError, match="patient, site and attributes differ in length"):
+        replace(make_scored([1, 0], [0.1, 0.2]), attributes={"sex": ["f"]})
 
 
 def test_odd_label_values_are_refused() -> None:

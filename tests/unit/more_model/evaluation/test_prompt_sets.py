@@ -21,16 +21,19 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_shipped_sets_hold_every_label() -> None:
-    assert available_prompts() == ["chexpert_ecg", "pneumonia", "ptbxl_super"]
+    assert {"chexpert14", "chexpert_ecg", "edema_severity", "pneumonia", "ptbxl_super"} <= set(available_prompts())
     both = load_prompts("chexpert_ecg", required=[*CHEXPERT, *SUPERCLASSES, "AFIB"])
     modality = {task.label: task.modality for task in both.tasks}
     assert set(modality) == {*CHEXPERT, *SUPERCLASSES, "AFIB"}
     assert {label for label, kind in modality.items() if kind == "xray"} == set(CHEXPERT)
     assert [task.label for task in load_prompts("ptbxl_super").tasks] == SUPERCLASSES
     assert [task.label for task in load_prompts("pneumonia").tasks] == ["Pneumonia"]
+    assert [task.label for task in load_prompts("chexpert14").tasks] == CHEXPERT
+    grades = [task.label for task in load_prompts("edema_severity").tasks]
+    assert grades == ["severity>=1", "severity>=2", "severity>=3"]
 
 
-@pytest.mark.parametrize("name", ["chexpert_ecg", "pneumonia", "ptbxl_super"])
+@pytest.mark.parametrize("name", ["chexpert14", "chexpert_ecg", "edema_severity", "pneumonia", "ptbxl_super"])
 def test_shipped_sets_have_several_wordings_per_side_and_none_on_both_sides(name) -> None:
     for label in load_prompts(name).labels:
         assert len(label.positive) >= 3
@@ -133,7 +136,7 @@ def test_files_that_are_no_prompt_set(tmp_path, text, message) -> None:
 
 
 def test_unknown_names_and_unreadable_files(tmp_path) -> None:
-    with pytest.raises(ConfigError, match="there are chexpert_ecg, pneumonia, ptbxl_super"):
+    with pytest.raises(ConfigError, match="there are chexpert14, chexpert_ecg, "):
         load_prompts("chexpert")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_prompts(tmp_path / "absent.toml")

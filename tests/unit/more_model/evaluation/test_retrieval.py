@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
 
 import numpy as np
 import pytest
 
 from more_model.evaluation import retrieval as module
-from more_model.evaluation.retrieval import chance_recall, codes, retrieval, retrieval_ranks
+from more_model.evaluation.retrieval import (
+    chance_ranks,
+    chance_recall,
+    codes,
+    rank_figures,
+    retrieval,
+    retrieval_by_site,
+    retrieval_ranks,
+)
 
 
 def slow_rank(embedded, query: str, target: str) -> list[int]:
@@ -147,3 +156,44 @@ def test_a_missing_modality_is_a_reason_not_a_crash(make_set) -> None:
     assert result["xray->ecg"]["recall@1"] is None
     assert result["xray->ecg"]["reason"] == "0 rows have both xray and ecg"
     assert result["xray->text"]["recall@1"] is not None
+
+
+def test_each_site_is_searched_alone(make_set) -> None:
+    # North finds its own by itself; south's two are swapped; over both sites each row ties with one of the other site.
+    axes = np.eye(4, dtype=np.float32)
+    embedded = make_set(
+        4,
+        xray=axes[[0, 1, 0, 1]],
+        text=axes[[0, 1, 1, 0]],
+        site=["north", "north", "south", "south"],
+    )
+    result = retrieval_by_site(embedded)
+    assert list(result) == ["north", "south"]
+    north, south = result["north"]["xray->text"], result["south"]["xray->text"]
+    assert (north["recall@1"], north["median_rank"], north["candidates"]) == (1.0, 1.0, 2)
+    assert (south["recall@1"], south["median_rank"], south["mrr"]) == (0.0, 2.0, 0.5)
+    assert retrieval(embedded)["xray->text"]["recall@1"] == 0.0
+    alone = retrieval_by_site(embedded.select(np.array([0, 1, 2])))["south"]["xray->text"]
+    assert alone["recall@1"] is None
+    assert alone["reason"] == "1 rows have both xray and text"
+
+
+def test_chance_ranks_agree_with_all_orders() -> None:
+    # Four candidates, one query with one hit and one with two: every order is equally likely.
+    best = [[min(order[:hits]) for order in permutations(range(1, 5))] for hits in (1, 2)]
+    mrr, median = chance_ranks(np.array([1, 2]), 4)
+    assert mrr == pytest.approx(np.mean([1 / np.array(ranks) for ranks in best]))
+    # P(rank <= 1) = (1/4 + 1/2) / 2 = 0.375, P(rank <= 2) = (1/2 + 5/6) / 2 = 0.667
+    assert median == 2.0
+    assert chance_ranks(np.array([3]), 3) == (1.0, 1.0)
+
+
+def test_the_interval_of_the_median_is_that_of_repeated_queries() -> None:
+    ranks = np.array([1, 9, 2, 7, 4])
+    patient, site = ["a", "a", "b", "c", "d"], ["n"] * 5
+    figures = rank_figures(ranks, np.ones(5, dtype=np.intp), 10, patient=patient, site=site, replicates=50, seed=3)
+    resamples = module.resample_patients(patient, site, replicates=50, seed=3)
+    counts = resamples.counts[resamples.rows(patient, site)]
+    medians = [np.median(np.repeat(ranks, counts[:, replicate])) for replicate in range(50)]
+    assert figures["ci95"]["median_rank"] == pytest.approx(np.quantile(medians, [0.025, 0.975]).tolist())
+    assert figures["median_rank"] == 4.0

@@ -120,11 +120,28 @@ def test_digest_ignores_where_things_lie(tiny_config: Build) -> None:
         {"preprocessing": {"ecg_scaling": "minmax"}},
         {"heads": {"embedding": 16}},
         {"text": {"pooling": "mean-all"}},
+        {"text": {"norm_eps": 1e-5}},
+        {"text": {"padded_tokens": 64}},
+        {"xray": {"attention": "linear"}},
+        {"ecg": {"attention": "linear"}},
+        {"xray": {"pixel_mean": 0.499}},
+        {"xray": {"pixel_std": 0.293}},
     ],
     ids=str,
 )
 def test_digest_sees_every_decision(tiny_config: Build, change: dict[str, Any]) -> None:
     assert tiny_config(**change).digest() != tiny_config().digest()
+
+
+def test_digest_of_an_unchanged_preset_outlives_new_settings() -> None:
+    """Checkpoints carry it: another value makes every one that was written before unreadable."""
+    assert preset("more-base").digest() == "d38f4601b121283d490ce1767f68576f97d458cd918838982f49e5ab5d41d577"
+
+
+def test_padding_must_hold_the_longest_text(tiny_config: Build) -> None:
+    assert tiny_config(text={"padded_tokens": 64}).text.padded_tokens == 64
+    with pytest.raises(ConfigError, match="63 positions do not hold a text of max_tokens 64"):
+        tiny_config(text={"padded_tokens": 63})
 
 
 def test_drop_rates_of_every_schedule() -> None:

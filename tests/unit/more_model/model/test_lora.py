@@ -14,7 +14,15 @@ import torch
 from more_model.base import tensor_digest
 from more_model.errors import ConfigError
 from more_model.model.config import ModelConfig
-from more_model.model.lora import LoraMethod, adapt, lora_factors, orthonormal_factor, trainable_names
+from more_model.model.lora import (
+    LoraMethod,
+    adapt,
+    adapt_encoder,
+    lora_factors,
+    merged,
+    orthonormal_factor,
+    trainable_names,
+)
 from more_model.model.more import More, build_more
 from more_model.training.examples import Examples
 from more_model.training.loop import Segment, build_optimiser, train_segment
@@ -199,3 +207,57 @@ def test_a_target_that_names_no_module_is_refused_with_the_choices(tiny_config: 
     config = tiny_config(lora={f"{tower}_targets": ["quarry"]})
     with pytest.raises(ConfigError, match=r"no module matches .*quarry.*linear maps there: .*(qkv|query)"):
         adapted(config)
+
+
+def acting(config: ModelConfig, method: LoraMethod = "ffa") -> More:
+    model = adapted(config, method)
+    for _, parameter in lora_factors(model, "B"):
+        torch.nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(0))
+    return model
+
+
+@pytest.mark.parametrize("targets", [["qkv"], ["qkv", "proj", "fc1", "fc2"]], ids=len)
+def test_merging_keeps_the_outputs_and_leaves_no_adapter(tiny_config: Build, targets: list[str]) -> None:
+    config = tiny_config(lora={"xray_targets": targets, "ecg_targets": targets, "dropout": 0.3})
+    # In double precision: float32 differs by a few rounding errors, which the depth of a model multiplies.
+    model = acting(config).double()
+    before = tensor_digest(model.state_dict().items())
+    plain = merged(model)
+    for kept, own in zip(outputs(plain), outputs(model), strict=True):
+        torch.testing.assert_close(kept, own, rtol=0, atol=1e-6)
+    for unadapted, own in zip(outputs(build_more(config, seed=1).double()), outputs(plain), strict=True):
+        assert (unadapted - own).abs().max() > 1e-3
+    assert plain.state_dict().keys() == build_more(config, seed=1).state_dict().keys()
+    assert tensor_digest(model.state_dict().items()) == before
+    assert list(lora_factors(model, "A"))
+
+
+def test_a_merged_model_can_be_adapted_again(tiny_config: Build, recwarn: pytest.WarningsRecorder) -> None:
+    config = tiny_config()
+    plain = merged(acting(config))
+    start = outputs(plain)
+    adapt(plain, config, "fedit", 9)
+    assert trainable_names(plain) == trainable_names(adapted(config, "fedit"))
+    for before, after in zip(start, outputs(plain), strict=True):
+        assert torch.equal(before, after)
+    assert not [str(warning.message) for warning in recwarn if "peft" in str(warning.message)]
+
+
+def test_merging_a_model_without_adapters_copies_it(tiny_config: Build) -> None:
+    model = build_more(tiny_config(), seed=1)
+    plain = merged(model)
+    assert all(map(torch.equal, outputs(model), outputs(plain)))
+    assert plain.xray.head[0].weight.data_ptr() != model.xray.head[0].weight.data_ptr()
+
+
+def test_one_encoder_alone_starts_as_it_was_and_trains_both_factors(tiny_config: Build) -> None:
+    config = tiny_config()
+    encoder = build_more(config, seed=1).ecg.encoder
+    signal = torch.randn(2, 12, 50, generator=torch.Generator().manual_seed(5))
+    before = encoder.eval()(signal)
+    adapt_encoder(encoder, config.lora, ("qkv",), 3)
+    assert torch.equal(encoder.eval()(signal), before)
+    assert {name.rsplit("lora_", 1)[-1] for name in trainable_names(encoder)} == {"A.default.weight",
+                                                                                "B.default.weight"}  # fmt: skip
+    with pytest.raises(ConfigError, match="no module matches"):
+        adapt_encoder(build_more(config, seed=1).ecg.encoder, config.lora, ("quarry",), 3)

@@ -95,6 +95,33 @@ def test_published_pooling_counts_the_padding(encoder_of: Callable[..., TextEnco
     assert not torch.allclose(encoder(ids, mask), encoder_of("seeded")(ids, mask), atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["seeded", "roberta"])
+def test_published_pooling_to_a_fixed_length_is_that_of_padded_texts(
+    tiny_config: Build, text_folder: Folder, kind: str
+) -> None:
+    path = {} if kind == "seeded" else {"path": str(text_folder(kind))}
+    text = tiny_config(text={**path, "pooling": "mean-all", "max_tokens": 32, "padded_tokens": 48}).text
+    encoder = build_text_encoder(text, pad_id=0)[0].eval()
+    ids, mask = padded([5, 9, 12], 12)
+    wide_ids, wide_mask = (torch.nn.functional.pad(x, (0, 48 - 12)) for x in (ids, mask))
+    states = encoder.encoder(input_ids=wide_ids, attention_mask=wide_mask).last_hidden_state
+    torch.testing.assert_close(encoder(ids, mask), states.mean(dim=1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoder(wide_ids, wide_mask), states.mean(dim=1))
+    alone = encoder(ids[:1, :5], mask[:1, :5])
+    torch.testing.assert_close(alone, encoder(ids, mask)[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_only_roberta_pads_alike_at_any_length(tiny_config: Build, text_folder: Folder) -> None:
+    text = {"path": str(text_folder("bert")), "pooling": "mean-all", "padded_tokens": 64}
+    with pytest.raises(ConfigError, match=r"text\.padded_tokens.*\n.*not bert"):
+        build_text_encoder(tiny_config(text=text).text, pad_id=0)
+
+
+def test_the_seeded_roberta_takes_its_norms_from_the_configuration(tiny_config: Build) -> None:
+    encoder = build_text_encoder(tiny_config(text={"norm_eps": 1e-5}).text, pad_id=0)[0].encoder
+    assert {part.eps for part in encoder.modules() if isinstance(part, torch.nn.LayerNorm)} == {1e-5}
+
+
 @pytest.mark.parametrize("kind", ["seeded", "llama"])
 def test_length_groups_compute_less_and_give_the_same(encoder_of: Callable[..., TextEncoder], kind: str) -> None:
     encoder = encoder_of(kind)

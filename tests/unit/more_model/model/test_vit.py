@@ -71,6 +71,14 @@ def test_a_grey_picture_fills_all_channels(tiny_config: Build, channels: int) ->
     assert torch.equal(seen[0][:, 0], seen[0][:, -1])
 
 
+def test_pixels_are_centred_and_spread_as_configured(tiny_config: Build) -> None:
+    encoder = build_xray_encoder(tiny_config(xray={"pixel_mean": 0.499, "pixel_std": 0.293})).eval()
+    seen: list[torch.Tensor] = []
+    encoder.vit.patch_embed.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    encoder(torch.full((1, 16, 16), 51, dtype=torch.uint8))
+    torch.testing.assert_close(seen[0], torch.full((1, 1, 16, 16), (0.2 - 0.499) / 0.293))
+
+
 def test_whole_and_broken_numbers_are_the_same_picture(tiny_config: Build) -> None:
     encoder = build_xray_encoder(tiny_config()).eval()
     pixels = torch.randint(0, 256, (2, 16, 16), dtype=torch.uint8)
@@ -94,6 +102,18 @@ def test_pretrained_weights_are_read_without_their_classifier(tiny_config: Build
     scaled = (pixels[:, None].float() / 255 - 0.5) / 0.25
     expected = stranger.eval().forward_head(stranger.forward_features(scaled), pre_logits=True)
     torch.testing.assert_close(encoder(pixels), expected)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_pytorch_checkpoint_gives_what_safetensors_give(tiny_config: Build, tmp_path: Path, wrapped: bool) -> None:
+    state = stock_vit().state_dict()
+    save_file(state, tmp_path / "vit.safetensors")
+    torch.save({"state_dict": state, "epoch": 300} if wrapped else state, tmp_path / "vit.pth")
+    one, other = (
+        build_xray_encoder(tiny_config(xray={"weights": str(tmp_path / name)})).state_dict()
+        for name in ("vit.safetensors", "vit.pth")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_ecg_tower_takes_the_blocks_and_keeps_its_own_tokeniser(tiny_config: Build, tmp_path: Path) -> None:

@@ -1,0 +1,135 @@
+"""`more-model evaluate`."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from more_model.cli_errors import exit_on_error
+from more_model.commands import options
+
+
+class Mode(StrEnum):
+    """How the model is asked."""
+
+    ZERO_SHOT = "zero-shot"
+    LINEAR_PROBE = "linear-probe"
+    FINE_TUNE = "fine-tune"
+    FUSION = "fusion"
+
+
+class Uncertainty(StrEnum):
+    """What an uncertain label counts as."""
+
+    IGNORE = "ignore"
+    ZERO = "zero"
+    ONE = "one"
+    PUBLISHED = "published"
+
+
+class Recipe(StrEnum):
+    """How fine-tuning trains."""
+
+    PUBLISHED = "published"
+    LORA = "lora"
+
+
+def evaluate(
+    protocol: Annotated[str, typer.Option(help="Which evaluation; docs/protocols.md lists them. `cohort`: a run.")],
+    data: Annotated[Path, typer.Option(help="Root of the data set, or the run directory for protocol `cohort`.")],
+    checkpoint: options.Checkpoint,
+    out: options.Out,
+    base: options.BaseFolder = None,
+    mode: Annotated[
+        list[Mode] | None, typer.Option(help="Several may be given; zero-shot and linear-probe where none is.")
+    ] = None,
+    subset: Annotated[str | None, typer.Option(help="Which evaluation set of the protocol.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only this label; several may be given.")] = None,
+    uncertainty: Annotated[
+        Uncertainty, typer.Option(help="What an uncertain label counts as; printed with the result.")
+    ] = Uncertainty.IGNORE,
+    prompts: Annotated[
+        str | None, typer.Option(help="Another prompt set: a name of the package, or a .toml file.")
+    ] = None,
+    rate_hz: Annotated[int, typer.Option(help="PTB-XL: which of its files, 100 or 500.")] = 100,
+    mapping: Annotated[Path | None, typer.Option(help="Protocol `table`: the mapping of its columns.")] = None,
+    fraction: Annotated[
+        list[float] | None, typer.Option(help="Share of training labels, 0 to 1; 0.01, 0.1 and 1 where none is given.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of the labels of each fraction below 1.")] = 3,
+    recipe: Annotated[list[Recipe] | None, typer.Option(help="How to fine-tune; both where none is given.")] = None,
+    baselines: Annotated[
+        bool, typer.Option(help="Beside it a random encoder, and with fine-tuning a supervised model.")
+    ] = True,
+    replicates: options.Replicates = 1000,
+    seed: options.Seed = 0,
+    ceiling: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest share of studies that may turn out unreadable.")
+    ] = 0.05,
+    threads: options.Threads = 2,
+    workers: options.Workers = 1,
+    device: options.Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the studies that an earlier call read.")] = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Evaluate a model on a named data set: zero-shot, by linear probe, fine-tuned or fused, with intervals.
+
+    Example: more-model evaluate --protocol cohort --data runs/demo --out runs/evaluated
+    --checkpoint runs/demo/checkpoints/federated.safetensors
+    """
+    content: dict[str, Any] = {
+        "protocol": protocol,
+        "data": data.resolve(),
+        "checkpoint": checkpoint.resolve(),
+        "base": None if base is None else base.resolve(),
+        "choice": {"subset": subset, "rate_hz": rate_hz, "mapping": mapping, "seed": seed},
+        "labels": label or (),
+        "prompts": prompts,
+        "uncertainty": uncertainty.value,
+        "seeds": seeds,
+        "baselines": baselines,
+        "replicates": replicates,
+        "seed": seed,
+        "quarantine_ceiling": ceiling,
+        "threads": threads,
+        "workers": workers,
+        "device": device,
+    }
+    optional: dict[str, Any] = {
+        "modes": [item.value for item in mode or ()],
+        "fractions": fraction,
+        "recipes": [item.value for item in recipe or ()],
+    }
+    content |= {name: value for name, value in optional.items() if value}
+    with exit_on_error():
+        summary = _run(content, out, resume=resume, overwrite=overwrite)
+    typer.echo(json.dumps(summary, indent=2) if as_json else _as_text(summary, out))
+
+
+def _run(content: dict[str, Any], out: Path, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+    from more_model.evaluation.evaluate import evaluate as run_evaluation
+    from more_model.evaluation.settings import EvaluationSettings
+    from more_model.progress import shown_progress
+    from more_model.settings import validated
+
+    settings = validated(EvaluationSettings, content, "more-model evaluate")
+    with shown_progress() as on_progress:
+        return run_evaluation(settings, out, resume=resume, overwrite=overwrite, on_progress=on_progress)
+
+
+def _as_text(summary: dict[str, Any], out: Path) -> str:
+    from more_model.evaluation.results_page import estimate, name_of
+
+    lines = [
+        f"{summary['protocol']['title']} ({summary['protocol']['subset']}); uncertain labels: {summary['uncertainty']}"
+    ]
+    for result in summary["results"]:
+        macro = result["metrics"]["macro"]
+        lines.append(f"  {name_of(result)}: macro AUROC {estimate(macro, 'auroc')} over {macro['labels']} labels")
+    lines += [f"  note: {note}" for note in summary["protocol"]["notes"]]
+    return "\n".join([*lines, f"report: {out / 'report.html'}"])
