@@ -10,7 +10,8 @@ from more_model.data.study import Triplet
 from more_model.evaluation.embedded import EmbeddedSet, ImageOrTrace
 from simulation.arms import CurvePoint
 from simulation.compare import Outcome
-from simulation.report.details import Example, LearningPoint, ReportDetails
+from simulation.explained import explained_studies
+from simulation.report.details import Example, ExplainedStudy, LearningPoint, ReportDetails
 from simulation.scoring import roc_curves
 from simulation.workbench import Workbench
 
@@ -24,7 +25,12 @@ def report_details(bench: Workbench, outcomes: Mapping[str, Outcome], examples: 
         rocs={name: roc_curves(outcome.scores.zero_shot) for name, outcome in shown.items()},
         learning={name: _learning(outcome.curve) for name, outcome in shown.items() if outcome.curve},
         examples=_examples(bench, outcomes["federated"].scores.test, examples) if "federated" in outcomes else [],
+        explained=_explained(bench, outcomes["federated"]) if "federated" in outcomes else [],
     )
+
+
+def _explained(bench: Workbench, federated: Outcome) -> list[ExplainedStudy]:
+    return explained_studies(bench, bench.folder / "checkpoints" / "federated.safetensors", federated.scores)
 
 
 def _learning(curve: tuple[CurvePoint, ...]) -> list[LearningPoint]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from more_model.base import Assembled, assemble, load_base
 from more_model.checkpoint import save_checkpoint
 from more_model.data.study import Split
@@ -36,6 +38,11 @@ class Workbench:
         """Site names, in the order of their partitions."""
         return tuple(cohort.name for cohort in self.cohorts)
 
+    @property
+    def device(self) -> torch.device:
+        """Where models of this run live."""
+        return resolve_device(self.config.training.device)
+
     def training_examples(self, site: str | None = None) -> Examples:
         """The training split of one site, or of all sites together."""
         parts = [c.examples.of_split(Split.TRAIN) for c in self.cohorts if site is None or c.name == site]
@@ -45,7 +52,7 @@ class Workbench:
         """A fresh model on the base, with the run's LoRA method."""
         choice = self.config.federation
         built = assemble(load_base(self.base_folder), choice.method, choice.public_seed)
-        built.model.to(resolve_device(self.config.training.device))
+        built.model.to(self.device)
         return built
 
     def save_checkpoint(self, model: More, path: Path) -> None:
@@ -66,4 +73,4 @@ class Workbench:
         base = load_base(self.base_folder)
         seed = derived_seed(self.config.seed, "random encoder")
         model = build_more(base.config, seed=seed, pad_id=int(base.tokenizer.pad_token_id))
-        return model.to(resolve_device(self.config.training.device))
+        return model.to(self.device)

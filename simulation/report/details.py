@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from more_model.explain.explanation import Explanation
 
 #: False positive rates and true positive rates of one ROC curve, both ascending from 0 to 1.
 RocCurve = tuple[Sequence[float], Sequence[float]]
@@ -42,9 +46,19 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class ExplainedStudy:
+    """The explanation of one study that has the finding ``label``, and where the study comes from."""
+
+    label: str
+    site: str
+    explanation: Explanation
+
+
+@dataclass(frozen=True, slots=True)
 class ReportDetails:
-    """Curves per arm (ROC per label, learning over training) and examples; every part may be empty."""
+    """Curves per arm (ROC per label, learning over training), examples and explanations; every part may be empty."""
 
     rocs: Mapping[str, Mapping[str, RocCurve]] = field(default_factory=dict)
     learning: Mapping[str, Sequence[LearningPoint]] = field(default_factory=dict)
     examples: Sequence[Example] = ()
+    explained: Sequence[ExplainedStudy] = ()

@@ -118,6 +118,14 @@ def test_checkpoints_hold_the_tensors_that_travel_and_nothing_else(
     assert {name: array.tobytes() for name, array in last.items()} == {n: a.tobytes() for n, a in final.items()}
 
 
+def test_the_report_explains_one_study_of_each_modality(miniature_run: Any) -> None:
+    page = (miniature_run.out / "report.html").read_text(encoding="utf-8")
+    assert "What the model looks at" in page
+    assert page.count('<img class="picture" src="data:image/png;base64,') == 2
+    for modality in ("xray", "ecg"):
+        assert (miniature_run.out / "figures" / f"explanation-{modality}.png").stat().st_size > 1000
+
+
 def test_no_patient_is_named_in_what_people_are_shown(miniature_run: Any, miniature_bench: Workbench) -> None:
     patients = {t.patient_id for cohort in miniature_bench.cohorts for t in cohort.examples.triplets}
     for name in ("summary.json", "report.html", "events.jsonl", "config.toml"):
