@@ -2,7 +2,8 @@
 
 One attention layer of the published size (width 768, 12 heads), one picture, forward and backward in float32. Each
 figure comes from a process of its own, because a process never gives its peak memory back. Softmax is measured twice:
-torch's fused kernel alone, and with the DropKey mask of training, which is a matrix of tokens by tokens.
+torch's fused kernel alone, and with the DropKey mask of training, which is a matrix of tokens by tokens. CPU time
+counts, summed over threads: on a busy machine the time on the wall says more about the neighbours.
 
     python benchmarks/attention.py --out attention.json
 """
@@ -27,8 +28,8 @@ KINDS = {"softmax": ("softmax", 0.0), "softmax, DropKey 0.2": ("softmax", 0.2), 
 WIDTH, HEADS = 768, 12
 
 
-def measure(kind: str, tokens: int, repeats: int, threads: int) -> dict[str, float]:
-    """Median seconds of one step, and how far it raised the peak of this process, in MiB."""
+def measure(kind: str, tokens: int, repeats: int, threads: int) -> dict[str, Any]:
+    """Median CPU and wall seconds of one step, and how far it raised the peak of this process, in MiB."""
     import torch
 
     from more_model.model.dropkey import DropKeyAttention
@@ -39,19 +40,24 @@ def measure(kind: str, tokens: int, repeats: int, threads: int) -> dict[str, flo
     name, rate = KINDS[kind]
     attention = (LinearAttention if name == "linear" else DropKeyAttention)(WIDTH, num_heads=HEADS).train()
 
-    def step(count: int) -> float:
+    def step(count: int) -> tuple[float, float]:
         x = torch.randn(1, count, WIDTH, requires_grad=True)
-        started = time.perf_counter()
+        cpu, wall = time.process_time(), time.perf_counter()
         attention(x).sum().backward()
-        return time.perf_counter() - started
+        return time.process_time() - cpu, time.perf_counter() - wall
 
     attention.drop_key_rate = rate
     step(8)  # loads what the first step of any size loads
     before = _peak_mib()
-    first = step(tokens)
+    step(tokens)
     raised = _peak_mib() - before
-    seconds = [step(tokens) for _ in range(repeats)] or [first]
-    return {"seconds": statistics.median(seconds), "fastest": min(seconds), "peak_mib": raised}
+    cpu, wall = zip(*(step(tokens) for _ in range(repeats)), strict=True)
+    return {
+        "cpu_seconds": statistics.median(cpu),
+        "cpu_seconds_range": [min(cpu), max(cpu)],
+        "wall_seconds": statistics.median(wall),
+        "peak_mib": raised,
+    }
 
 
 def _peak_mib() -> float:
@@ -74,7 +80,7 @@ def measure_all(repeats: int, threads: int) -> dict[str, Any]:
             "processor": _processor(),
             "cpus": os.cpu_count(),
             "threads": threads,
-            "load_before": round(load, 2),
+            "load_before_and_after": [round(load, 2), round(os.getloadavg()[0], 2)],
             "python": platform.python_version(),
             "torch": version("torch"),
             "timm": version("timm"),
@@ -92,14 +98,14 @@ def _processor() -> str:
 
 
 def as_table(result: dict[str, Any]) -> str:
-    """Markdown: one line per length, milliseconds and MiB per kind."""
-    lines = ["| tokens | " + " | ".join(f"{kind}: ms | MiB" for kind in KINDS) + " |"]
+    """Markdown: one line per length, CPU milliseconds and MiB per kind."""
+    lines = ["| tokens | " + " | ".join(f"{kind}: CPU ms | MiB" for kind in KINDS) + " |"]
     lines.append("| ---: |" + " ---: | ---: |" * len(KINDS))
     for tokens in TOKENS:
         cells = [str(tokens)]
         for kind in KINDS:
             row = next(row for row in result["rows"] if (row["tokens"], row["attention"]) == (tokens, kind))
-            cells += [f"{1000 * row['seconds']:.0f}", f"{row['peak_mib']:.0f}"]
+            cells += [f"{1000 * row['cpu_seconds']:.0f}", f"{row['peak_mib']:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
