@@ -139,9 +139,7 @@ def _read(path: Path) -> tuple[Mapping[str, Any], Tensors]:
 
 
 def _require_same_base(path: Path, wanted: Fingerprint, found: Fingerprint) -> None:
-    names = sorted(wanted.parts.keys() | found.parts.keys())
-    differing = [name for name in names if wanted.parts.get(name) != found.parts.get(name)]
-    if differing:
+    if differing := wanted.differing(found):
         raise ExchangeError(
             f"the checkpoint {path.name} belongs to another base: {', '.join(differing)} differ",
             remedy="give the base folder that it was trained on with --base",

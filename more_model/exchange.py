@@ -99,15 +99,18 @@ class Fingerprint:
         """Hex SHA-256 over all parts."""
         return hashlib.sha256(json.dumps(dict(self.parts), sort_keys=True).encode()).hexdigest()
 
+    def differing(self, other: Fingerprint) -> list[str]:
+        """The names of the parts that are not equal, in alphabetical order."""
+        names = sorted(self.parts.keys() | other.parts.keys())
+        return [name for name in names if self.parts.get(name) != other.parts.get(name)]
+
     def require_same(self, other: Fingerprint) -> None:
         """Refuse another base.
 
         Raises:
             ExchangeError: says which parts differ.
         """
-        names = sorted(self.parts.keys() | other.parts.keys())
-        differing = [name for name in names if self.parts.get(name) != other.parts.get(name)]
-        if differing:
+        if differing := self.differing(other):
             raise ExchangeError(
                 f"the base of this site is not the federation's: {', '.join(differing)} differ",
                 remedy="install the base folder that the coordinator published, unchanged",
