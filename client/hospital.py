@@ -79,6 +79,7 @@ class Hospital:
                 "steps": float(report.steps),
                 "pairs_xray": float(report.xray_pairs),
                 "pairs_ecg": float(report.ecg_pairs),
+                **report.watched,
             },
         )
 

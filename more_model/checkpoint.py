@@ -91,6 +91,16 @@ def load_checkpoint(path: Path, *, base: Path | None = None, device: torch.devic
     return _finished(loaded.config, built.model, loaded.tokenizer, origin, device, adapted=True)
 
 
+def read_fingerprint(path: Path) -> Fingerprint | None:
+    """The fingerprint of the base that a checkpoint file belongs to; None for a base folder itself.
+
+    Raises:
+        EnvironmentFault: there is no such file.
+        ExchangeError: the file is damaged or no checkpoint of this project.
+    """
+    return None if path.is_dir() else Fingerprint(_read(path)[0]["fingerprint"])
+
+
 def random_twin(trained: TrainedModel, seed: int) -> TrainedModel:
     """The same architecture and tokenizer with random weights everywhere: what anything shown without training is
     worth."""

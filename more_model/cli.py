@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from more_model.cli_version import VersionOption
+from more_model.commands.assess import assess
+from more_model.commands.assess_prepare import assess_prepare
 from more_model.commands.describe import describe
 from more_model.commands.doctor import doctor
 from more_model.commands.evaluate import evaluate
@@ -30,6 +32,19 @@ def main(version: VersionOption = False) -> None:
     """The MoRE model: its readers, its evaluation, and what it says about one patient."""
 
 
-for command in (inspect, doctor, describe, make_base, import_more, evaluate, index, search, explain):
+_COMMANDS = (
+    inspect,
+    doctor,
+    describe,
+    make_base,
+    import_more,
+    evaluate,
+    index,
+    search,
+    explain,
+    assess_prepare,
+    assess,
+)
+for command in _COMMANDS:
     app.command()(command)
 app.add_typer(reader_study, name="reader-study")

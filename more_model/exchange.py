@@ -24,6 +24,12 @@ TRAIN_ACTION = "train"
 #: Exchange groups: each tensor belongs to one; a site sends only the groups that it trained.
 TOWERS = ("xray", "ecg", "text", "shared")
 
+#: What a site may say of its training beside counts, as means over its steps: each term of the loss and the term's
+#: chance level, and the norm of each tower's gradient (`more_model.training.watch`).
+WATCHED = frozenset(
+    {"loss_xray", "loss_ecg", "chance_xray", "chance_ecg", "gradient_xray", "gradient_ecg", "gradient_text"}
+)
+
 Fact = int | float | str
 
 

@@ -14,6 +14,9 @@ from more_model.cli_errors import exit_on_error
 from more_model.cli_version import VersionOption
 from privacy.accounting import Epsilon
 from privacy.accounting import epsilon as account
+from privacy.commands.ledger import ledger
+from privacy.commands.plan import plan
+from privacy.commands.scan import scan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,7 +35,12 @@ class AdjacencyChoice(StrEnum):
 
 @app.callback()
 def main(version: VersionOption = False) -> None:
-    """Keeps `epsilon` a command of its own even while it is the only one."""
+    """What a privacy officer can ask without running a training."""
+
+
+app.command()(plan)
+app.command()(scan)
+app.add_typer(ledger, name="ledger")
 
 
 @app.command()

@@ -7,13 +7,13 @@ import math
 import numpy as np
 
 from more_model.errors import ExchangeError
-from more_model.exchange import TOWERS, ExchangeSpec, Fingerprint, Update
+from more_model.exchange import TOWERS, WATCHED, ExchangeSpec, Fingerprint, Update
 
 #: More pairs than any site has. A larger weight would drown the other sites, or overflow the sum.
 _MAX_WEIGHT = 1e9
 
 #: What a site reports beside its tensors.
-_COUNTS = frozenset({"loss", "steps", "pairs_xray", "pairs_ecg"})
+_COUNTS = frozenset({"loss", "steps", "pairs_xray", "pairs_ecg"}) | WATCHED
 
 
 def towers_of(update: Update) -> list[str]:

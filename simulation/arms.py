@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ from simulation.workbench import Workbench
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """One segment of one arm: its mean training loss and the zero-shot macro AUROC on validation patients."""
+    """One segment of one arm: its mean training loss and the zero-shot macro AUROC on validation patients. ``watched``
+    is what `more_model.evaluation.signatures.examine` reads of a segment."""
 
     segment: int
     loss: float | None
     macro_auroc: float | None
+    watched: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,8 @@ def train_alone(bench: Workbench, arm: str, seed: int, site: str | None) -> Trai
             on_step=_reporter(bench, arm, index, count),
         )
         # Local arms are not drawn over time: there are many, and each point costs an evaluation.
-        metric = bench.scorer.validation_auroc(model) if site is None else None
-        curve.append(CurvePoint(index + 1, report.loss, metric))
+        metric, by_modality = bench.scorer.validation_aurocs(model) if site is None else (None, {})
+        curve.append(CurvePoint(index + 1, report.loss, metric, {**report.watched, **by_modality}))
         _keep(folder, model, optimiser, curve, identity)
     return TrainedArm(model, tuple(curve))
 

@@ -151,3 +151,33 @@ def run(
         typer.echo(json.dumps(summary, indent=2))
     if summary["status"] != "complete":
         raise typer.Exit(RoundError.exit_code)
+
+
+@app.command()
+def ablate(
+    config: Annotated[Path, typer.Argument(help="A run's configuration with a table 'ablation', TOML or JSON.")],
+    out: Annotated[Path, typer.Option(help="Run directory to write.")],
+    only: Annotated[list[str] | None, typer.Option(help="Train this variant only; may be given several times.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Train the reference and every variant so often.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on in --out: what is missing or failed.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print ablation.json instead of the table.")] = False,
+) -> None:
+    """Change one thing at a time and measure the difference in AUROC. Exit code 7 if a variant failed.
+
+    Example: more-sim ablate simulation/configs/ablate.toml --out runs/ablation --only lora-none --only dropkey-off
+    """
+    keep_quiet()
+    with exit_on_error():
+        from rich.console import Console
+
+        from simulation.ablation.run import ablate as run_ablation
+        from simulation.ablation.settings import load_ablation
+
+        chosen = load_ablation(config, seeds=seeds)
+        console = Console(stderr=as_json)
+        summary = run_ablation(chosen, out, only=only or (), resume=resume, overwrite=overwrite, console=console)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+    if summary["failed"]:
+        raise typer.Exit(RoundError.exit_code)

@@ -14,6 +14,7 @@ from more_model.run_folder import environment
 from server.journal import RoundRecord, as_json
 from simulation.arms import CurvePoint
 from simulation.cohort import cohort_summary, text_kind
+from simulation.health import judged
 from simulation.scoring import ArmScores
 from simulation.workbench import Workbench
 
@@ -26,7 +27,8 @@ _NO_PRIVACY = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One evaluated arm: its part of summary.json, the scores behind it, its learning curve."""
+    """One evaluated arm: its part of summary.json (``health`` as measured, not yet judged), the scores behind it, its
+    learning curve."""
 
     table: dict[str, Any]
     scores: ArmScores
@@ -41,11 +43,12 @@ def build_summary(
     over_seeds: Mapping[str, Sequence[float | None]],
     *,
     other_rounds: Sequence[RoundRecord] = (),
+    label_seeds: Mapping[str, Sequence[Mapping[str, float | None]]] | None = None,
 ) -> dict[str, Any]:
     """The content of summary.json (DESIGN section 8). ``other_rounds`` are those of further seeds: a site missing there
-    makes the run partial, too."""
+    makes the run partial, too. ``label_seeds`` has the AUROC per label of each arm, one mapping a seed."""
     config = bench.config
-    arms = _arms(bench, outcomes, over_seeds)
+    arms = _arms(bench, outcomes, over_seeds, label_seeds or {})
     return {
         "schema": SCHEMA,
         "name": config.name,
@@ -86,7 +89,10 @@ def local_arms(outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
 
 
 def _arms(
-    bench: Workbench, outcomes: Mapping[str, Outcome], over_seeds: Mapping[str, Sequence[float | None]]
+    bench: Workbench,
+    outcomes: Mapping[str, Outcome],
+    over_seeds: Mapping[str, Sequence[float | None]],
+    label_seeds: Mapping[str, Sequence[Mapping[str, float | None]]],
 ) -> dict[str, Any]:
     arms: dict[str, Any] = {}
     for name, outcome in outcomes.items():
@@ -95,6 +101,9 @@ def _arms(
         if len(values) > 1:
             spread = float(np.std(values, ddof=1))
             table["over_seeds"] = {"macro_auroc": values, "mean": float(np.mean(values)), "sd": spread}
+        if "health" in table:
+            seeds = {"macro": values, "per_label": label_seeds.get(name, [])}
+            table["health"] = judged(table["health"], seeds)
         if name.startswith("local-"):
             arms.setdefault("local", {})[name.removeprefix("local-")] = table
         else:

@@ -18,6 +18,7 @@ from server.rounds import Federation, run_rounds
 from simulation.arms import CurvePoint, TrainedArm
 from simulation.flower_inprocess import InProcessGrid, partition_of
 from simulation.flower_ray import run_in_ray
+from simulation.health import pooled, read_notes, write_notes
 from simulation.site_folder import write_site_folders
 from simulation.workbench import Workbench
 
@@ -42,7 +43,11 @@ def train_over_grid(bench: Workbench, grid: Grid, arm: str, seed: int) -> tuple[
     tensors, records = rounds_over_grid(bench, bench.assembled(), grid, arm, seed)
     model = bench.assembled().model
     import_tensors(model, tensors)
-    curve = tuple(CurvePoint(record.round, record.loss, record.macro_auroc) for record in records)
+    notes = read_notes(bench.folder / "arms" / arm)
+    curve = tuple(
+        CurvePoint(record.round, record.loss, record.macro_auroc, {**pooled(record), **notes.get(record.round, {})})
+        for record in records
+    )
     return TrainedArm(model, curve), records
 
 
@@ -79,13 +84,17 @@ def rounds_over_grid(
     }
     initial = export_tensors(bench.assembled().model)
     watcher = bench.assembled().model
+    folder = bench.folder / "arms" / arm
+    notes = read_notes(folder)
 
     def on_round(number: int, tensors: Tensors) -> float | None:
         import_tensors(watcher, tensors)
         bench.on_progress(arm, number, choice.rounds.rounds)
-        return bench.scorer.validation_auroc(watcher)
+        metric, notes[number] = bench.scorer.validation_aurocs(watcher)
+        write_notes(folder, notes)
+        return metric
 
-    journal = Journal(bench.folder / "arms" / arm, run=facts)
+    journal = Journal(folder, run=facts)
     try:
         nodes = discover(grid, len(bench.sites), timeout_s=_DISCOVERY_TIMEOUT_S)
         if set(nodes) != set(bench.sites):

@@ -19,6 +19,7 @@ from simulation.arms import TrainedArm, train_alone
 from simulation.cohort import SiteCohort, all_studies, build_sites, synthetic_sources, write_cohort_file
 from simulation.compare import Outcome, build_summary
 from simulation.flower_federation import train_federated
+from simulation.health import measure_health
 from simulation.report.page import write_report
 from simulation.report.table import print_table
 from simulation.report_details import report_details
@@ -40,6 +41,7 @@ class _Results:
     rounds: list[RoundRecord] = field(default_factory=list)
     other_rounds: list[RoundRecord] = field(default_factory=list)
     other_seeds: dict[str, list[float]] = field(default_factory=dict)
+    label_seeds: dict[str, list[dict[str, float | None]]] = field(default_factory=dict)
 
 
 def run(
@@ -72,6 +74,7 @@ def run(
             results.rounds,
             results.other_seeds,
             other_rounds=results.other_rounds,
+            label_seeds=results.label_seeds,
         )
         folder.write_json("summary.json", summary)
         write_report(folder.path, summary, report_details(bench, results.outcomes, config.evaluation.examples))
@@ -160,6 +163,8 @@ def _run_arms(bench: Workbench, folder: RunFolder, arms: Sequence[str], federate
                 else:
                     results.other_rounds += records
                 results.other_seeds.setdefault(name, []).append(outcome.table["macro_auroc"])
+                labels = {label: row["auroc"] for label, row in outcome.table["per_label"].items()}
+                results.label_seeds.setdefault(name, []).append(labels)
     return results
 
 
@@ -183,6 +188,7 @@ def _one_arm(
     if site is not None:
         scores = only_trained(scores, bench.training_examples(site), site)
     table = {**bench.scorer.table(scores), "seconds": round(seconds, 3)}
+    table["health"] = measure_health(bench.scorer, trained.model, scores, trained.curve)
     if name != "random_encoder":
         bench.save_checkpoint(trained.model, folder.path / "checkpoints" / f"{label}.safetensors")
     folder.event("arm finished", arm=label, seconds=seconds, macro_auroc=table["macro_auroc"])

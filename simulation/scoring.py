@@ -75,14 +75,20 @@ class Scorer:
         )
         return zero_shot(embedded, self.prompts, directions)
 
-    def validation_auroc(self, model: More) -> float | None:
-        """Zero-shot macro AUROC on validation patients, for learning curves; None where no label has both classes."""
+    def validation_aurocs(self, model: More) -> tuple[float | None, dict[str, float]]:
+        """Zero-shot macro AUROC on validation patients, for learning curves (None where no label has both classes), and
+        the same per modality under ``auroc_xray`` and ``auroc_ecg``, where known."""
         if len(self.validation) == 0:
-            return None
-        scored = self.zero_shot(model, self.embedded(model, self.validation))
-        values = [auroc(item.y, item.score).value for item in scored if item.reason is None]
-        known = [value for value in values if value is not None]
-        return float(np.mean(known)) if known else None
+            return None, {}
+        known: list[float] = []
+        by_modality: dict[str, list[float]] = {}
+        for item in self.zero_shot(model, self.embedded(model, self.validation)):
+            value = auroc(item.y, item.score).value if item.reason is None else None
+            if value is not None:
+                known.append(value)
+                by_modality.setdefault(f"auroc_{item.task.modality}", []).append(value)
+        means = {name: float(np.mean(values)) for name, values in by_modality.items()}
+        return (float(np.mean(known)) if known else None), means
 
     def embedded(self, model: More, examples: Examples) -> EmbeddedSet:
         """The embeddings of ``examples`` with their labels, settled by the uncertainty policy."""

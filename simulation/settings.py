@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -152,14 +152,22 @@ class RunConfig(_Part):
         return self
 
 
+SomeRun = TypeVar("SomeRun", bound=RunConfig)
+
+
 def load_run_config(path: Path) -> RunConfig:
     """A run configuration; relative paths in it are taken from its own folder.
 
     Raises:
         ConfigError: every fault, those of the model preset and its overrides included.
     """
+    return load_config_of_run(RunConfig, path)
+
+
+def load_config_of_run(kind: type[SomeRun], path: Path) -> SomeRun:
+    """The same for a configuration that says more than a run's."""
     try:
-        config = load_settings(RunConfig, path)
+        config = load_settings(kind, path)
     except ConfigError as error:
         raise ConfigError(error.where, [*error.faults, *_model_faults(path)], remedy=error.remedy) from error
     # Absolute: other processes read the resolved configuration, and a run may be resumed from another folder.
@@ -199,7 +207,7 @@ def _model_faults(path: Path) -> list[str]:
     return []
 
 
-def _anchored(config: RunConfig, folder: Path) -> RunConfig:
+def _anchored(config: SomeRun, folder: Path) -> SomeRun:
     data = config.data.model_copy(
         update={
             "sources": tuple(resolve(source, folder) for source in config.data.sources),

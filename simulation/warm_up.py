@@ -22,6 +22,7 @@ from simulation.settings import BaseChoice, DataChoice, WarmUp
 from simulation.synthetic.tree import write_cohort
 
 OnStep = Callable[[int, int], None]
+OnExamples = Callable[[Examples], Examples]
 
 
 def prepare_base(
@@ -33,8 +34,14 @@ def prepare_base(
     seed: int,
     workers: int,
     on_step: OnStep | None = None,
+    change: OnExamples | None = None,
+    public: Path | None = None,
 ) -> Path:
-    """The base folder of this run, made if it is not there yet."""
+    """The base folder of this run, made if it is not there yet.
+
+    ``change`` alters what the public cohort is trained on (an ablation leaves something out); ``public`` is where that
+    cohort lies, if not in ``folder``.
+    """
     if choice.kind == "path" and choice.path is not None:
         load_base(choice.path)  # refuse now what would be refused later
         return choice.path
@@ -43,7 +50,14 @@ def prepare_base(
         return made
     if choice.kind == "warm-up" and choice.warm_up is not None:
         base = _warmed_up(
-            choice.warm_up, model, training, folder / "public", seed=seed, workers=workers, on_step=on_step
+            choice.warm_up,
+            model,
+            training,
+            public or folder / "public",
+            seed=seed,
+            workers=workers,
+            on_step=on_step,
+            change=change or (lambda examples: examples),
         )
     else:
         base = _seeded(choice, model, seed)
@@ -70,8 +84,9 @@ def _warmed_up(
     seed: int,
     workers: int,
     on_step: OnStep | None,
+    change: OnExamples,
 ) -> Base:
-    examples = public_examples(warm_up, model, folder, workers=workers)
+    examples = change(public_examples(warm_up, model, folder, workers=workers))
     texts = [text for text in map(words_of, examples.triplets) if text is not None]
     tokenizer = train_tokenizer(texts, model.text.vocabulary)
     built = build_more(model, seed=derived_seed(seed, "base"), pad_id=int(tokenizer.pad_token_id))

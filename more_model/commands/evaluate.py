@@ -31,6 +31,13 @@ class Uncertainty(StrEnum):
     PUBLISHED = "published"
 
 
+class Blank(StrEnum):
+    """What a finding that a report does not mention counts as."""
+
+    UNSTATED = "unstated"
+    ABSENT = "absent"
+
+
 class Recipe(StrEnum):
     """How fine-tuning trains."""
 
@@ -52,6 +59,13 @@ def evaluate(
     uncertainty: Annotated[
         Uncertainty, typer.Option(help="What an uncertain label counts as; printed with the result.")
     ] = Uncertainty.IGNORE,
+    blank: Annotated[
+        Blank,
+        typer.Option(help="MIMIC-CXR, CheXpert: what a finding that a report does not mention counts as."),
+    ] = Blank.UNSTATED,
+    view: Annotated[
+        list[str] | None, typer.Option(help="Chest X-rays: only this view; PA and AP where none is given.")
+    ] = None,
     prompts: Annotated[
         str | None, typer.Option(help="Another prompt set: a name of the package, or a .toml file.")
     ] = None,
@@ -60,10 +74,15 @@ def evaluate(
     fraction: Annotated[
         list[float] | None, typer.Option(help="Share of training labels, 0 to 1; 0.01, 0.1 and 1 where none is given.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Draws of the labels of each fraction below 1.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Draws of the labels of each fraction below 1, and random encoders.")
+    ] = 3,
     recipe: Annotated[list[Recipe] | None, typer.Option(help="How to fine-tune; both where none is given.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Most epochs of fine-tuning, instead of the recipe's, for quick trials.")
+    ] = None,
     baselines: Annotated[
-        bool, typer.Option(help="Beside it a random encoder, and with fine-tuning a supervised model.")
+        bool, typer.Option(help="Beside it random encoders, and with fine-tuning a supervised model.")
     ] = True,
     replicates: options.Replicates = 1000,
     seed: options.Seed = 0,
@@ -87,10 +106,18 @@ def evaluate(
         "data": data.resolve(),
         "checkpoint": checkpoint.resolve(),
         "base": None if base is None else base.resolve(),
-        "choice": {"subset": subset, "rate_hz": rate_hz, "mapping": mapping, "seed": seed},
+        "choice": {
+            "subset": subset,
+            "rate_hz": rate_hz,
+            "mapping": None if mapping is None else mapping.resolve(),
+            "blank": blank.value,
+            "seed": seed,
+            **({"views": view} if view else {}),
+        },
         "labels": label or (),
         "prompts": prompts,
         "uncertainty": uncertainty.value,
+        "epochs": epochs,
         "seeds": seeds,
         "baselines": baselines,
         "replicates": replicates,
@@ -123,13 +150,16 @@ def _run(content: dict[str, Any], out: Path, *, resume: bool, overwrite: bool) -
 
 
 def _as_text(summary: dict[str, Any], out: Path) -> str:
-    from more_model.evaluation.results_page import estimate, name_of
+    from more_model.evaluation.results_tables import estimate, name_of, spread
 
-    lines = [
-        f"{summary['protocol']['title']} ({summary['protocol']['subset']}); uncertain labels: {summary['uncertainty']}"
-    ]
+    protocol = summary["protocol"]
+    settled = f"uncertain labels: {summary['uncertainty']}"
+    if summary["blank"] is not None:
+        settled += f"; not mentioned: {summary['blank']}"
+    lines = [f"{protocol['title']} ({protocol['subset']}); {settled}"]
     for result in summary["results"]:
         macro = result["metrics"]["macro"]
-        lines.append(f"  {name_of(result)}: macro AUROC {estimate(macro, 'auroc')} over {macro['labels']} labels")
-    lines += [f"  note: {note}" for note in summary["protocol"]["notes"]]
+        line = f"  {name_of(result)}: macro AUROC {estimate(macro, 'auroc')} over {macro['labels']} labels"
+        lines.append(line + (f"; over draws {spread(result['draws'])}" if "draws" in result else ""))
+    lines += [f"  note: {note}" for note in protocol["notes"]]
     return "\n".join([*lines, f"report: {out / 'report.html'}"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from more_model.data.study import Study
@@ -14,3 +16,16 @@ class Reading:
 
     studies: list[Study]
     counts: Mapping[str, int]
+
+
+@contextmanager
+def collector_at_rest() -> Iterator[None]:
+    """Reads a large table faster: millions of small objects are made and all of them stay, so that the garbage
+    collector would walk them again and again, a third of the time at MIMIC size."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -15,7 +13,7 @@ from more_model.data.label_table import LabelTable, join_labels
 from more_model.data.mimic_cxr import read_mimic_cxr, read_mimic_cxr_jpg
 from more_model.data.mimic_ecg import MIN_REPORT_WORDS, read_mimic_ecg
 from more_model.data.preprocessing import Preprocessing
-from more_model.data.reading import Reading
+from more_model.data.reading import Reading, collector_at_rest
 from more_model.data.study import Modality, Study
 from more_model.data.table import read_table
 from more_model.data.table_mapping import TableMapping, anchored, load_mapping
@@ -146,7 +144,7 @@ def read_cohort(sources: Sequence[Source], label_tables: Sequence[LabelTable] = 
     """
     studies: list[Study] = []
     counts: dict[str, int] = {}
-    with _collector_at_rest():
+    with collector_at_rest():
         for number, source in enumerate(sources, start=1):
             reading = read_source(source)
             studies += reading.studies
@@ -163,19 +161,6 @@ def read_cohort(sources: Sequence[Source], label_tables: Sequence[LabelTable] = 
 def read_sources(sources: Sequence[Source], label_tables: Sequence[LabelTable] = ()) -> list[Study]:
     """The studies of `read_cohort` without its counts."""
     return read_cohort(sources, label_tables).studies
-
-
-@contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    # Millions of small objects are made and all of them stay: the garbage collector would walk them again and again,
-    # which takes a third of the time at MIMIC size.
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()
 
 
 def _refuse_empty(number: int, source: Source, reading: Reading) -> None:

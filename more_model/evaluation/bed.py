@@ -10,23 +10,16 @@ import numpy as np
 from more_model.cohort_file import Cohort
 from more_model.data.study import Split
 from more_model.errors import ConfigError, DataError
-from more_model.evaluation.embedded import (
-    Float64,
-    ImageOrTrace,
-    LabelTask,
-    Mask,
-    ScoredLabel,
-    UncertaintyPolicy,
-    settle_labels,
-)
-from more_model.evaluation.embedding import label_column
+from more_model.evaluation.embedded import Float64, LabelTask, ScoredLabel, UncertaintyPolicy
+from more_model.evaluation.labelled import settled_targets
 from more_model.evaluation.protocols.stored import CASE
 from more_model.training.examples import Examples
 
 
 @dataclass(frozen=True, slots=True)
 class Bed:
-    """What every mode of an evaluation works on. Labels are 0, 1 or not stated; uncertain ones are settled."""
+    """What every mode of an evaluation works on. Labels are 0, 1 or not stated; uncertain ones are settled. Reports are
+    left out: no mode reads them, and embedding them would take as long as the pictures."""
 
     tasks: tuple[LabelTask, ...]
     parts: Mapping[Split, Examples]
@@ -72,18 +65,18 @@ def make_bed(examples: Examples, tasks: Sequence[LabelTask], policy: Uncertainty
 
 
 def with_settled_labels(examples: Examples, tasks: Sequence[LabelTask], policy: UncertaintyPolicy) -> Examples:
-    """The examples with the labels of ``tasks`` only, each 0, 1 or not stated."""
+    """The examples with the labels of ``tasks`` only, each 0, 1 or not stated, and without reports."""
     settled: dict[str, Float64] = {}
-    for modality in dict.fromkeys(task.modality for task in tasks):
-        columns = {t.label: label_column(examples, t.label) for t in tasks if t.modality == modality}
-        # The published policy invents negatives: never for a study that does not exist.
-        rows = _has(examples, modality) if policy == "published" else np.ones(len(examples), dtype=np.bool_)
-        for label, values in settle_labels({name: c[rows] for name, c in columns.items()}, policy).items():
-            settled[label] = np.full(len(examples), np.nan)
-            settled[label][rows] = values
+    for task, values in settled_targets(examples, tasks, policy).items():
+        # One label may be asked of both modalities: policy ``published`` settles it where a row has the modality, and
+        # says nothing of other rows.
+        known = settled.get(task.label, values)
+        settled[task.label] = np.where(np.isnan(known), values, known)
     triplets = tuple(
         replace(
             triplet,
+            xray_report=None,
+            ecg_report=None,
             labels={label: float(column[row]) for label, column in settled.items() if not np.isnan(column[row])},
         )
         for row, triplet in enumerate(examples.triplets)
@@ -91,23 +84,33 @@ def with_settled_labels(examples: Examples, tasks: Sequence[LabelTask], policy: 
     return Examples(triplets, examples.source_of, examples.sources)
 
 
-def _has(examples: Examples, modality: ImageOrTrace) -> Mask:
-    present = [(t.xray if modality == "xray" else t.ecg) is not None for t in examples.triplets]
-    return np.array(present, dtype=np.bool_)
-
-
 def tasks_of_cohort(cohort: Cohort, labels: Sequence[str], known: Sequence[LabelTask]) -> list[LabelTask]:
-    """The questions that a cohort of triplets can be asked: those of a prompt set for which it states any label."""
-    stated = {label for triplet in cohort.examples.triplets for label in triplet.labels}
-    missing = [label for label in labels if label not in stated]
-    if missing:
-        raise ConfigError("--labels", [f"no patient of the cohort states {label!r}" for label in missing])
+    """The questions that a cohort of triplets can be asked: those of a prompt set for which it states any label.
+
+    Raises:
+        ConfigError: one of ``labels`` that no patient states or no prompt words.
+        DataError: none is left, or one of ``labels`` has no positive among the test patients.
+    """
+    triplets = cohort.examples.triplets
+    stated = {label for triplet in triplets for label in triplet.labels}
+    worded = {task.label for task in known}
+    faults = [f"no patient of the cohort states {label!r}" for label in labels if label not in stated]
+    faults += [f"the prompts do not word {label!r}" for label in labels if label in stated - worded]
+    if faults:
+        raise ConfigError("--label", faults, remedy=f"it has {', '.join(sorted(stated & worded))}")
     wanted = set(labels) or stated
     tasks = [task for task in known if task.label in wanted & stated]
     if not tasks:
         raise DataError(
             "the cohort states none of the labels that the prompts word",
             remedy="give a prompt set for its labels (--prompts)",
+        )
+    present = {label for t in triplets if t.split is Split.TEST for label, value in t.labels.items() if value == 1.0}
+    if empty := [label for label in labels if label not in present]:
+        raise DataError(
+            f"labels without a single positive among the test patients: {', '.join(empty)}",
+            remedy="name the other labels, each with --label, or take a cohort that has positives",
+            avoid="fill in a figure: without positives there is none",
         )
     return tasks
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from more_model.checkpoint import TrainedModel, load_checkpoint
 from more_model.cohort_file import load_cohort
+from more_model.data.reading import collector_at_rest
 from more_model.data.study import Modality, Split
 from more_model.errors import ConfigError
 from more_model.evaluation.bed import Bed, make_bed, tasks_of_cohort
-from more_model.evaluation.modes import Outcome, run_modes
-from more_model.evaluation.prompt_sets import PromptSet, load_prompts
-from more_model.evaluation.protocols.protocol import EvaluationCohort, check_cohort
+from more_model.evaluation.embedded import LabelTask
+from more_model.evaluation.modes import Evaluated, Outcome, run_modes
+from more_model.evaluation.prompt_sets import PromptSet, available_prompts, load_prompts
+from more_model.evaluation.protocols.protocol import Blank, ProtocolChoice, check_cohort
 from more_model.evaluation.protocols.registry import protocol, protocol_names
-from more_model.evaluation.protocols.stored import of_splits, stored_examples
+from more_model.evaluation.protocols.stored import CASE, of_splits, stored_examples
+from more_model.evaluation.regression import one_blas_thread
 from more_model.evaluation.results import build_summary
 from more_model.evaluation.results_page import write_results_page
 from more_model.evaluation.settings import EvaluationSettings
@@ -28,17 +31,20 @@ from more_model.training.words import PREFIX
 
 #: The protocol that is no data set: the triplets of a cohort file, with both modalities of a patient side by side.
 COHORT = "cohort"
+COHORT_PROMPTS = "chexpert_ecg"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Whose studies they are, for the report: ``facts`` are counts, ``notes`` sentences that a reader has to know."""
+    """Whose studies they are, for the report: ``facts`` are counts, ``notes`` sentences that a reader has to know.
+    ``blank`` is what a label that is not mentioned counts as, None where every study states every label."""
 
     bed: Bed
     title: str
     subset: str
     facts: dict[str, Any]
     notes: tuple[str, ...]
+    blank: Blank | None
     synthetic: bool
 
 
@@ -56,14 +62,17 @@ def evaluate(
     folder = open_run_folder(out, settings, resume=resume, overwrite=overwrite)
     trained = load_checkpoint(settings.checkpoint, base=settings.base, device=resolve_device(settings.device))
     folder.event("checkpoint read", digest=trained.digest)
-    source, prompts = _opened(settings, trained, folder, on_progress)
+    opened = _opened_cohort if settings.protocol == COHORT else _opened_protocol
+    source, prompts = opened(settings, trained, folder, on_progress)
     folder.event("studies ready", counts=source.bed.counts())
+    asked = Evaluated(trained, source.bed, settings.threads)
     outcomes = []
-    for outcome in run_modes(trained, source.bed, prompts, settings, on_progress):
-        folder.event("scored", outcome=outcome.name)
-        outcomes.append(outcome)
-    on_progress("intervals", 0, 1)
-    summary = build_summary(settings, trained, source, outcomes, prompts)
+    with one_blas_thread():
+        for outcome in run_modes(asked, prompts, settings, on_progress):
+            folder.event("scored", outcome=outcome.name)
+            outcomes.append(outcome)
+        on_progress("intervals", 0, 1)
+        summary = build_summary(settings, asked, source, outcomes, prompts)
     _write_predictions(folder.path / "predictions.csv", outcomes)
     folder.write_json("summary.json", summary)
     write_results_page(folder.path, summary)
@@ -78,21 +87,16 @@ def _require_known(name: str) -> None:
         raise ConfigError(f"--protocol {name}", [f"there is no such protocol; there are {known}"])
 
 
-def _opened(
+def _opened_protocol(
     settings: EvaluationSettings, trained: TrainedModel, folder: RunFolder, on_progress: OnProgress
-) -> tuple[Source, PromptSet]:
-    if settings.protocol == COHORT:
-        return _opened_cohort(settings)
+) -> tuple[Source, PromptSet | None]:
     known = protocol(settings.protocol)
     subset = known.subset_of(settings.choice)
-    cohort = known.read(settings.data, settings.choice)
-    tasks = [task for task in cohort.tasks if not settings.labels or task.label in settings.labels]
-    missing = [label for label in settings.labels if label not in {task.label for task in cohort.tasks}]
-    if missing:
-        faults = [f"{known.name} has no label {label!r}" for label in missing]
-        raise ConfigError("--labels", faults, remedy=f"it has {', '.join(task.label for task in cohort.tasks)}")
-    prompts = _prompts(settings.prompts or known.prompts, [task.label for task in tasks])
-    check_cohort(_of_tasks(cohort, tuple(tasks)), f"{known.name} ({subset})")
+    with collector_at_rest():
+        cohort = known.read(settings.data, settings.choice)
+    tasks = _chosen(cohort.tasks, settings.labels, known.name)
+    prompts = _prompts(settings, known.prompts, tasks)
+    check_cohort(replace(cohort, tasks=tasks), f"{known.name} ({subset})")
     # Only probes and fine-tuning need training studies, and CheXpert has 190,000 of them.
     splits = (Split.VALIDATION, Split.TEST) if set(settings.modes) == {"zero-shot"} else tuple(Split)
     examples, counts = stored_examples(
@@ -105,29 +109,52 @@ def _opened(
     )
     bed = make_bed(examples, tasks, settings.uncertainty)
     facts = {"protocol": dict(cohort.facts), **{name: counts[name] for name in ("studies", "stored", "refused")}}
-    return Source(bed, known.title, subset, facts, cohort.notes, synthetic=False), prompts
+    blank = settings.blank if known.leaves_blanks else None
+    return Source(bed, known.title, subset, facts, cohort.notes, blank, synthetic=False), prompts
 
 
-def _opened_cohort(settings: EvaluationSettings) -> tuple[Source, PromptSet]:
+def _chosen(tasks: Sequence[LabelTask], labels: Sequence[str], name: str) -> tuple[LabelTask, ...]:
+    known = list(dict.fromkeys(task.label for task in tasks))
+    if missing := [label for label in labels if label not in known]:
+        faults = [f"{name} has no label {label!r}" for label in missing]
+        raise ConfigError("--label", faults, remedy=f"it has {', '.join(known)}")
+    return tuple(task for task in tasks if not labels or task.label in labels)
+
+
+def _opened_cohort(
+    settings: EvaluationSettings, _trained: TrainedModel, _folder: RunFolder, _on_progress: OnProgress
+) -> tuple[Source, PromptSet | None]:
+    _refuse_choices(settings.choice)
     cohort = load_cohort(settings.data)
-    known = load_prompts(settings.prompts or "chexpert_ecg")
-    tasks = tasks_of_cohort(cohort, settings.labels, known.tasks)
+    tasks = tasks_of_cohort(cohort, settings.labels, load_prompts(settings.prompts or COHORT_PROMPTS).tasks)
     bed = make_bed(cohort.examples, tasks, settings.uncertainty)
     facts = {"sites": {site.name: len(site.examples) for site in cohort.sites}}
     notes = ("Triplets of a cohort file, split by patient as in the training that it belongs to.",)
-    labels = [task.label for task in tasks]
-    prompts = _prompts(settings.prompts or "chexpert_ecg", labels)
-    return Source(bed, "Cohort", "test", facts, notes, cohort.synthetic), prompts
+    source = Source(bed, "Cohort", "test", facts, notes, blank=None, synthetic=cohort.synthetic)
+    return source, _prompts(settings, COHORT_PROMPTS, tasks)
 
 
-def _prompts(name: str, labels: Sequence[str]) -> PromptSet:
-    """The prompts of some labels, prefixed as the texts that the model was trained on."""
-    prompts = load_prompts(name, required=labels).only(labels)
+def _refuse_choices(choice: ProtocolChoice) -> None:
+    """What may be chosen within a protocol has no meaning for a cohort; ``seed`` is everyone's."""
+    usual = ProtocolChoice(seed=choice.seed).model_dump()
+    if foreign := [name for name, value in choice.model_dump().items() if value != usual[name]]:
+        raise ConfigError(f"protocol {COHORT}", [f"{name} cannot be chosen here" for name in foreign])
+
+
+def _prompts(settings: EvaluationSettings, usual: str, tasks: Sequence[LabelTask]) -> PromptSet | None:
+    """The prompts of some tasks, prefixed as the texts that the model was trained on; None where none are needed."""
+    if "zero-shot" not in settings.modes:
+        return None
+    name = settings.prompts or usual
+    if not name:
+        raise ConfigError(
+            "--prompts",
+            [f"protocol {settings.protocol} brings no prompts of its own, and zero-shot needs them"],
+            remedy=f"name a set ({', '.join(available_prompts())}) or a .toml file, or leave out --mode zero-shot",
+        )
+    labels = list(dict.fromkeys(task.label for task in tasks))
+    prompts = load_prompts(name, required=labels).about(tasks)
     return prompts.with_prefix({m.value: f"{PREFIX[m]} " for m in (Modality.XRAY, Modality.ECG)})
-
-
-def _of_tasks(cohort: EvaluationCohort, tasks: tuple[Any, ...]) -> EvaluationCohort:
-    return EvaluationCohort(cohort.studies, cohort.split, tasks, cohort.case, cohort.facts, cohort.notes)
 
 
 def _write_predictions(path: Path, outcomes: Sequence[Outcome]) -> None:
@@ -138,17 +165,9 @@ def _write_predictions(path: Path, outcomes: Sequence[Outcome]) -> None:
         writer.writerow(["outcome", "label", "modality", "site", "patient", "case", "truth", "score"])
         for outcome in outcomes:
             for item in outcome.test:
-                cases = item.attributes.get("case", [""] * len(item.y))
-                for row in range(len(item.y)):
-                    writer.writerow(
-                        [
-                            outcome.name,
-                            item.task.label,
-                            item.task.modality,
-                            item.site[row],
-                            item.patient[row],
-                            cases[row],
-                            int(item.y[row]),
-                            f"{item.score[row]:.6g}",
-                        ]
-                    )
+                cases = item.attributes.get(CASE, [""] * len(item.y))
+                of_task = [outcome.name, item.task.label, item.task.modality]
+                for site, patient, case, truth, score in zip(
+                    item.site, item.patient, cases, item.y, item.score, strict=True
+                ):
+                    writer.writerow([*of_task, site, patient, case, int(truth), f"{score:.6g}"])

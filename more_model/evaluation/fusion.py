@@ -8,7 +8,6 @@ standardisation (the mean of training) and sets an indicator of its own, which s
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,9 +29,8 @@ from more_model.evaluation.embedded import (
 from more_model.evaluation.fitted_fusion import FittedFusion, Scaling, fusion_columns
 from more_model.evaluation.label_share import draw_share, refusals, require_disjoint
 from more_model.evaluation.linear_probe import DEFAULT_GRID, FALLBACK_STRENGTH
+from more_model.evaluation.regression import logistic_regression, one_blas_thread
 from more_model.evaluation.uncertainty import settled
-
-_MAX_ITERATIONS = 300
 
 
 class FusionSettings(BaseModel):
@@ -115,10 +113,13 @@ def fit_fusion(
     copies, held_copies = (_copies(scaling, part, settings.modality_dropout) for part in (rows, held))
     refused = refusals(target, tasks, "fusion")
     learnt = {task: place for place, task in enumerate(tasks) if task not in refused}
-    fits = [
-        _best_fit(copies.labelled(target[:, place]), held_copies.labelled(held_target[:, place]), settings.strengths)
-        for place in learnt.values()
-    ]
+    with one_blas_thread():
+        fits = [
+            _best_fit(
+                copies.labelled(target[:, place]), held_copies.labelled(held_target[:, place]), settings.strengths
+            )
+            for place in learnt.values()
+        ]
     return FittedFusion(
         tasks=tuple(learnt),
         scaling=scaling,
@@ -210,15 +211,7 @@ def _best_fit(train: _Weighted, held: _Weighted, strengths: Sequence[float]) -> 
 
 
 def _fit(rows: _Weighted, strength: float) -> _Fit:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
-    with warnings.catch_warnings():
-        # A fit that stops at the iteration limit still ranks; the validation set decides whether it is used.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(rows.columns, rows.y, sample_weight=rows.share)
-    return _Fit(np.asarray(model.coef_[0], dtype=np.float64), float(model.intercept_[0]), strength)
+    return _Fit(*logistic_regression(rows.columns, rows.y, strength, share=rows.share), strength)
 
 
 def _units(part: EmbeddedSet) -> list[Unit]:

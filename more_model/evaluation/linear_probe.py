@@ -6,7 +6,6 @@ always show one of a randomly initialised encoder: on ECGs that baseline is stro
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ from more_model.evaluation.embedded import (
     UncertaintyPolicy,
     score_task,
 )
+from more_model.evaluation.regression import logistic_regression, one_blas_thread
 from more_model.evaluation.uncertainty import settled
 
 #: Inverse regularisation strengths, strongest regularisation first; a tie goes to the earlier one.
@@ -30,9 +30,6 @@ DEFAULT_GRID = (0.001, 0.01, 0.1, 1.0)
 
 #: Used when the validation set lacks a class, so that nothing can be chosen.
 FALLBACK_STRENGTH = 0.01
-
-_MAX_ITERATIONS = 300
-_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +113,8 @@ def probe(
 
         return score
 
-    return [score_task(test, task, "ignore", scorer(task)) for task in tasks]
+    with one_blas_thread():
+        return [score_task(test, task, "ignore", scorer(task)) for task in tasks]
 
 
 def _usable(features: NDArray[np.floating], labels: NDArray[np.floating]) -> tuple[Float64, Float64]:
@@ -182,17 +180,5 @@ def _best_fit(
 
 
 def _fit(features: Float64, labels: Float64, strength: float) -> Callable[[Float64], Float64]:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS, tol=_TOLERANCE)
-    with warnings.catch_warnings():
-        # A fit that stops at the iteration limit still ranks; the validation set decides whether it is used.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(features, labels)
-
-    def logits(rows: Float64) -> Float64:
-        result: Float64 = np.asarray(rows @ model.coef_[0] + model.intercept_[0], dtype=np.float64)
-        return result
-
-    return logits
+    weight, bias = logistic_regression(features, labels, strength)
+    return lambda rows: np.asarray(rows @ weight + bias, dtype=np.float64)

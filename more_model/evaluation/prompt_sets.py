@@ -81,6 +81,19 @@ class PromptSet:
             raise ConfigError(f"prompts {self.name}", [f"no prompts for label {label!r}" for label in missing])
         return replace(self, labels=tuple(entry for entry in self.labels if entry.task.label in labels))
 
+    def about(self, tasks: Sequence[LabelTask]) -> PromptSet:
+        """The wordings of these tasks, in the order of the set; the task says which modality is asked, not the set.
+
+        Raises ConfigError for labels that it does not have, and for an exclusive set asked of two modalities.
+        """
+        if self.exclusive and len({task.modality for task in tasks}) > 1:
+            raise ConfigError(f"prompts {self.name}", ["an exclusive set can be asked of one modality only"])
+        known = self.only([task.label for task in tasks])
+        asked = [
+            replace(entry, task=task) for entry in known.labels for task in tasks if task.label == entry.task.label
+        ]
+        return replace(known, labels=tuple(asked))
+
 
 def available_prompts() -> list[str]:
     """The names of the sets that come with the package."""

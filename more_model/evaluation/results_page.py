@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from more_model.evaluation.results_tables import (
+    comparisons_section,
+    fractions_section,
+    macro_table,
+    mode_section,
+    name_of,
+    subgroups_section,
+    wording_section,
+)
+from more_model.evaluation.settings import RANDOM
 from more_model.report.blocks import Cell, Facts, Section, Table, Words, section
 from more_model.report.page import Page, write_page
 
-_NONE = "–"
-_MODES = {
-    "zero-shot": "Zero-shot",
-    "linear-probe": "Linear probe",
-    "fine-tune": "Fine-tuned",
-    "fusion": "Late fusion",
-}
 _POLICIES = {
     "ignore": "a study whose label is uncertain is left out of that label",
     "zero": "an uncertain label counts as absent",
@@ -23,17 +26,36 @@ _POLICIES = {
     "published": "as in the published code: a label that is not stated counts as absent, and a study with any "
     "uncertain label is left out of all",
 }
+_EXPLAINED = (
+    "AUROC is the chance that a case with the finding is ranked above one without it; 0.5 is a coin. Macro figures are "
+    "the mean over the labels that have one. Intervals (95 %) come from resampling patients. Brier score and ECE judge "
+    "probabilities that were calibrated on validation patients."
+)
+_DRAWN = (
+    "Where labels or random encoders were drawn several times, the first draw is shown; mean and standard deviation "
+    "over all draws stand beside it, over the labels that have a figure in every draw."
+)
+_ONE_ENCODER = (
+    "The interval of a random encoder is that of one set of random weights: patients are resampled, weights are not, "
+    "so it may well exclude 0.5."
+)
+_ENCODERS_DRAWN = " How far random encoders differ is the standard deviation over draws."
+_FEW_LABELS = (
+    "Rows of this table are means over {low} to {high} labels: rows with different numbers of labels do not compare."
+)
 
 
 def write_results_page(folder: Path, summary: Mapping[str, Any]) -> Path:
     """Writes ``folder/report.html`` from the content of ``summary.json`` alone."""
-    protocol = summary["protocol"]
+    protocol, results = summary["protocol"], summary["results"]
+    modes = list(dict.fromkeys(result["mode"] for result in results))
     sections = [
         _results(summary),
-        *(_labels(result) for result in summary["results"]),
-        _comparisons(summary),
-        *(_subgroups(result) for result in summary["results"]),
-        _wording(summary),
+        fractions_section(summary["fractions"]),
+        comparisons_section(summary["comparisons"]),
+        *(mode_section(mode, [result for result in results if result["mode"] == mode]) for mode in modes),
+        *(subgroups_section(result) for result in results),
+        None if summary["prompts"] is None else wording_section(summary["prompts"]),
         _provenance(summary),
     ]
     page = Page(
@@ -50,132 +72,52 @@ def write_results_page(folder: Path, summary: Mapping[str, Any]) -> Path:
 
 def _cautions(summary: Mapping[str, Any]) -> list[str]:
     cautions = [f"Uncertain labels: {_POLICIES[summary['uncertainty']]}.", *summary["protocol"]["notes"]]
+    low = sorted({label for result in summary["results"] for label in result["metrics"]["low_support"]})
+    if low:
+        cautions.append(f"Fewer than ten cases with, or without, the finding: {', '.join(low)}.")
+    unfinished = [name_of(result) for result in summary["results"] if _was_still_learning(result)]
+    if unfinished:
+        cautions.append(
+            "The validation loss was still falling when the last epoch ended, so that the recipe is too short for so "
+            f"little data and the figure says little about it: {'; '.join(unfinished)}."
+        )
     refused = sum(sum(reasons.values()) for reasons in summary["protocol"]["facts"].get("refused", {}).values())
     if refused:
         cautions.append(f"{refused} studies could not be read; they are counted in summary.json by split and reason.")
     return cautions
 
 
+def _was_still_learning(result: Mapping[str, Any]) -> bool:
+    training = result.get("training")
+    if training is None:
+        return False
+    last = training["recipe"]["epochs"]
+    return any(
+        tower["kept_epoch"] == last and tower["epochs"][-1]["validation_loss"] is not None
+        for tower in training["towers"].values()
+    )
+
+
 def _results(summary: Mapping[str, Any]) -> Section | None:
-    rows: list[list[Cell | str]] = []
-    for result in summary["results"]:
-        macro = result["metrics"]["macro"]
-        drawn = result.get("draws")
-        rows.append(
-            [
-                name_of(result),
-                estimate(macro, "auroc"),
-                estimate(macro, "auprc"),
-                figure(result["metrics"]["micro"].get("auroc")),
-                figure(macro.get("brier")),
-                figure(macro.get("ece")),
-                str(macro["labels"]),
-                _NONE if drawn is None else f"{figure(drawn['mean'])} ± {figure(drawn['sd'])}",
-            ]
-        )
-    head = ["Model and mode", "Macro AUROC", "Macro AUPRC", "Micro AUROC", "Brier", "ECE", "Labels", "Over draws"]
+    results = summary["results"]
+    counts = [result["metrics"]["macro"]["labels"] for result in results]
+    drawn = [result["draws"] for result in results if "draws" in result]
+    encoders = _ENCODERS_DRAWN if any("encoders" in draws["of"] for draws in drawn) else ""
     return section(
         "results",
         "Results",
         [
-            Words(
-                "AUROC is the chance that a case with the finding is ranked above one without it. Intervals (95 %) "
-                "come from resampling patients. Brier score and ECE judge probabilities that were calibrated on "
-                "validation patients. Where labels were drawn several times, the first draw is shown; the mean and "
-                "standard deviation of the macro AUROC over draws stand at the end."
-            ),
-            Table("Macro and micro figures", head, rows),
+            Words(_EXPLAINED),
+            Words(_DRAWN) if drawn else None,
+            Words(_ONE_ENCODER + encoders) if any(result["model"] == RANDOM for result in results) else None,
+            Words(_FEW_LABELS.format(low=min(counts), high=max(counts)), "note") if len(set(counts)) > 1 else None,
+            macro_table(results),
         ],
     )
-
-
-def _labels(result: Mapping[str, Any]) -> Section | None:
-    rows: list[list[Cell | str]] = []
-    for label, entry in result["metrics"]["per_label"].items():
-        rows.append(
-            [
-                label,
-                Cell(entry.get("reason") or "", tone="quiet") if entry["auroc"] is None else estimate(entry, "auroc"),
-                interval(entry.get("delong_ci95")),
-                estimate(entry, "auprc"),
-                _sensitivity(entry),
-                figure(entry.get("ece")),
-                str(entry["positives"]),
-                str(entry["negatives"]),
-            ]
-        )
-    head = ["Label", "AUROC", "DeLong 95 %", "AUPRC", "Sensitivity at specificity 0.9", "ECE", "Positives", "Negatives"]
-    note = "DeLong's interval takes cases as independent; it is a cross-check of the one by patients."
-    return section(f"labels-{anchor(result)}", name_of(result), [Table("Every label", head, rows, note)])
-
-
-def _sensitivity(entry: Mapping[str, Any]) -> str:
-    point = entry["operating_points"].get("sensitivity at specificity 0.9")
-    return _NONE if point is None else f"{figure(point['value'])} {interval(point['ci95'])}"
-
-
-def _comparisons(summary: Mapping[str, Any]) -> Section | None:
-    rows: list[list[Cell | str]] = [
-        [entry["a"], entry["b"], f"{signed(entry['macro_auroc'])} {interval(entry['ci95'])}", str(len(entry["labels"]))]
-        for entry in summary["comparisons"]
-    ]
-    if not rows:
-        return None
-    table = Table("Paired differences of macro AUROC", ["Model", "Minus", "Difference", "Labels"], rows)
-    words = Words(
-        "A randomly initialised encoder with the same probe, and a model of the same size trained on the labels alone: "
-        "what the training on reports adds is what lies above them. An interval that includes zero shows no difference."
-    )
-    return section("comparisons", "Against the baselines", [words, table])
-
-
-def _subgroups(result: Mapping[str, Any]) -> Section | None:
-    tables = result.get("subgroups")
-    if tables is None:
-        return None
-    rows: list[list[Cell | str]] = []
-    for division, parts in tables["divisions"].items():
-        for part, table in parts.items():
-            against = table.get("difference") or {}
-            rows.append(
-                [
-                    f"{division}: {part}",
-                    str(table["patients"]),
-                    Cell(table["reason"], tone="quiet") if table.get("reason") else estimate(table, "macro_auroc"),
-                    f"{signed(against.get('macro_auroc'))} {interval(against.get('ci95'))}",
-                ]
-            )
-    largest = tables.get("largest_gap")
-    return section(
-        f"subgroups-{anchor(result)}",
-        f"Subgroups: {name_of(result)}",
-        [
-            Words(largest["sentence"]) if largest else None,
-            Table("Macro AUROC by part", ["Part", "Patients", "Macro AUROC", "Minus all others"], rows),
-        ],
-    )
-
-
-def _wording(summary: Mapping[str, Any]) -> Section | None:
-    prompts = summary.get("prompts")
-    if prompts is None:
-        return None
-    rows: list[list[Cell | str]] = [
-        [label, figure(entry["min"]), figure(entry["mean"]), figure(entry["max"])]
-        for label, entry in prompts["single_wordings"]["per_label"].items()
-    ]
-    flips = prompts["single_wordings"]["flips"]
-    sentence = (
-        f"With single wordings the result of {', '.join(flips)} falls on both sides of chance: no zero-shot figure of "
-        "these labels can be relied on."
-        if flips
-        else "No label falls on both sides of chance when it is asked with one wording instead of all."
-    )
-    table = Table("AUROC with one wording a side, over draws", ["Label", "Lowest", "Mean", "Highest"], rows)
-    return section("wording", "How much the wording matters", [Words(sentence), table])
 
 
 def _provenance(summary: Mapping[str, Any]) -> Section | None:
+    protocol = summary["protocol"]
     cohort: list[list[Cell | str]] = [
         [split, str(counts["patients"]), str(counts["studies"]), str(counts["cases"])]
         for split, counts in summary["cohort"].items()
@@ -183,43 +125,13 @@ def _provenance(summary: Mapping[str, Any]) -> Section | None:
     facts = [
         ("Checkpoint", f"{summary['checkpoint']['file']}, {summary['checkpoint']['digest']}"),
         ("Origin", summary["checkpoint"]["origin"]),
-        ("Protocol", summary["protocol"]["name"]),
+        ("Protocol", protocol["name"]),
+        ("Uncertain labels", summary["uncertainty"]),
+        *([] if summary["blank"] is None else [("Labels that are not mentioned", summary["blank"])]),
+        *([] if summary["prompts"] is None else [("Prompts", summary["prompts"]["set"])]),
         ("Seed", str(summary["seed"])),
         ("Bootstrap resamples", str(summary["replicates"])),
     ]
-    counts = [(name, str(value)) for name, value in summary["protocol"]["facts"].get("protocol", {}).items()]
+    counts = [(name, f"{value:,}") for name, value in protocol["facts"].get("protocol", {}).items()]
     head = ["Split", "Patients", "Studies", "Cases"]
     return section("provenance", "What was evaluated", [Table("Cohort", head, cohort), Facts([*facts, *counts])])
-
-
-def name_of(result: Mapping[str, Any]) -> str:
-    """One outcome in words."""
-    parts = [_MODES[result["mode"]], result["model"], result["variant"]]
-    return ", ".join(part for part in parts if part)
-
-
-def anchor(result: Mapping[str, Any]) -> str:
-    """An address inside the page, unique per outcome."""
-    raw = "-".join((result["mode"], result["model"], result["variant"]))
-    return "".join(letter if letter.isalnum() else "-" for letter in raw.lower()).strip("-")
-
-
-def estimate(entry: Mapping[str, Any], name: str) -> str:
-    """A figure with its interval."""
-    bounds = entry.get("ci95" if name in ("auroc", "macro_auroc") else f"{name}_ci95")
-    return f"{figure(entry.get(name))} {interval(bounds)}".strip()
-
-
-def figure(value: float | None) -> str:
-    """Three decimals, or a dash."""
-    return _NONE if value is None else f"{value:.3f}"
-
-
-def signed(value: float | None) -> str:
-    """Three decimals with the sign, or a dash."""
-    return _NONE if value is None else f"{value:+.3f}"
-
-
-def interval(bounds: Sequence[float] | None) -> str:
-    """An interval in brackets, or nothing."""
-    return "" if bounds is None else f"({bounds[0]:.3f} to {bounds[1]:.3f})"

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from more_model.evaluation.embedded import UncertaintyPolicy
-from more_model.evaluation.protocols.protocol import ProtocolChoice
+from more_model.evaluation.protocols.protocol import Blank, ProtocolChoice
 
 Mode = Literal["zero-shot", "linear-probe", "fine-tune", "fusion"]
 Recipe = Literal["published", "lora"]
+
+#: Which model an outcome is of: the one asked about, one with random weights, one trained on the labels alone.
+CHECKPOINT, RANDOM, SUPERVISED = "checkpoint", "random encoder", "supervised"
 
 
 class EvaluationSettings(BaseModel):
     """One protocol, one checkpoint, one or several modes.
 
     ``fractions`` are shares of the training labels that a probe or a fine-tuning sees; each but the whole is drawn
-    ``seeds`` times. ``prompts`` is another prompt set than the protocol's own. ``baselines`` adds the randomly
-    initialised encoder with the same probe, and with fine-tuning a model of the same size trained from random weights.
+    ``seeds`` times, and as many random encoders are asked. ``prompts`` is another prompt set than the protocol's own.
+    ``epochs`` replaces those of every fine-tuning recipe. ``baselines`` adds randomly initialised encoders with the
+    same probe, and with fine-tuning a model of the same size trained from random weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,18 +32,29 @@ class EvaluationSettings(BaseModel):
     data: Path
     checkpoint: Path
     base: Path | None = None
-    modes: tuple[Mode, ...] = ("zero-shot", "linear-probe")
+    modes: tuple[Mode, ...] = Field(default=("zero-shot", "linear-probe"), min_length=1)
     choice: ProtocolChoice = ProtocolChoice()
     labels: tuple[str, ...] = ()
     prompts: str | None = None
     uncertainty: UncertaintyPolicy = "ignore"
-    fractions: tuple[float, ...] = (0.01, 0.1, 1.0)
+    fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(0.01, 0.1, 1.0), min_length=1)
     recipes: tuple[Recipe, ...] = ("published", "lora")
+    epochs: int | None = Field(default=None, ge=1)
     seeds: int = Field(default=3, ge=1, le=100)
     baselines: bool = True
-    replicates: int = Field(default=1000, ge=0)
+    replicates: int = Field(default=1000, ge=1)
     seed: int = Field(default=0, ge=0)
     quarantine_ceiling: float = Field(default=0.05, ge=0, le=1)
     threads: int = Field(default=2, ge=1)
     workers: int = Field(default=1, ge=1)
     device: str = "auto"
+
+    @field_validator("modes", "labels", "fractions", "recipes")
+    @classmethod
+    def _once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(dict.fromkeys(values))
+
+    @property
+    def blank(self) -> Blank:
+        """What a label that is not mentioned counts as; policy ``published`` decides it as well."""
+        return "absent" if self.uncertainty == "published" else self.choice.blank

@@ -33,6 +33,7 @@ __all__ = [
     "ScoredLabel",
     "at_site",
     "compare",
+    "compare_means",
     "compare_with_mean",
     "label_names",
     "measured_table",
@@ -109,8 +110,14 @@ def compare_with_mean(a: Arm, others: Sequence[Arm], *, replicates: int, seed: i
 
     Per label, the mean is over those of ``others`` that have a value: a site without ECGs has no say on an ECG label.
     """
-    resamples = resample_arms([a, *others], replicates=replicates, seed=seed)
-    mine, theirs = _by_task([a]), _by_task(others)
+    return compare_means([a], others, replicates=replicates, seed=seed)
+
+
+def compare_means(arms: Sequence[Arm], others: Sequence[Arm], *, replicates: int, seed: int) -> dict[str, Any]:
+    """The mean macro AUROC over ``arms`` minus that over ``others`` (such as two models, each trained with several
+    seeds), paired as in `compare`."""
+    resamples = resample_arms([*arms, *others], replicates=replicates, seed=seed)
+    mine, theirs = _by_task(arms), _by_task(others)
     differences = []
     for task in mine:
         _require_same_rows([*mine[task], *theirs.get(task, [])])

@@ -111,10 +111,11 @@ class Heads(_Part):
 
 
 class Lora(_Part):
-    """Low-rank adapters, scaled by ``alpha / rank``. Targets are module names (``auto`` for text: what PEFT knows for
-    that architecture). ``text_bias = "all"`` also trains the text tower's biases, as published."""
+    """Low-rank adapters, scaled by ``alpha / rank``; with ``rank = 0`` there are none, and the encoders stay as they
+    are. Targets are module names (``auto`` for text: what PEFT knows for that architecture). ``text_bias = "all"`` also
+    trains the text tower's biases, as published."""
 
-    rank: int = Field(default=16, ge=1)
+    rank: int = Field(default=16, ge=0)
     alpha: float = Field(default=8.0, gt=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     xray_targets: tuple[str, ...] = ("qkv",)

@@ -30,7 +30,7 @@ _GRID = 2.0**-16
 
 
 def adapt(model: More, config: ModelConfig, method: LoraMethod, public_seed: int) -> None:
-    """Freeze ``model``, add LoRA to its encoders, and let only the adapters, the heads,
+    """Freeze ``model``, add LoRA to its encoders (none with rank 0), and let only the adapters, the heads,
     the ECG tokeniser (if configured) and a learned temperature train.
 
     B starts at zero, so the adapted model computes what the base computes. A is orthonormal, from ``public_seed`` and
@@ -132,6 +132,8 @@ def trainable_names(model: nn.Module) -> list[str]:
 
 
 def _inject(encoder: nn.Module, lora: Lora, pattern: str) -> None:
+    if lora.rank == 0:
+        return
     try:
         inject_adapter_in_model(
             LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=pattern), encoder

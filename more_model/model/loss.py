@@ -47,10 +47,15 @@ def contrastive_terms(
         words: [n] int64; equal numbers mean the same text, word for word.
         temperature: [1].
     """
-    not_negatives = (patients[:, None] == patients[None, :]) | (words[:, None] == words[None, :])
+    not_negatives = twins(patients, words)
     xray_term = symmetric_info_nce(text[xray_rows], xray, not_negatives[xray_rows][:, xray_rows], temperature)
     ecg_term = symmetric_info_nce(text[ecg_rows], ecg, not_negatives[ecg_rows][:, ecg_rows], temperature)
     return ContrastiveTerms(xray_term, ecg_term, len(xray_rows), len(ecg_rows))
+
+
+def twins(patients: Tensor, words: Tensor) -> Tensor:
+    """Bool [n, n]: pairs of texts that are no negatives of each other, being of one patient or the same words."""
+    return (patients[:, None] == patients[None, :]) | (words[:, None] == words[None, :])
 
 
 def symmetric_info_nce(anchor: Tensor, other: Tensor, not_negatives: Tensor, temperature: Tensor) -> Tensor:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from more_model.training.seeds import derived_seed
 from more_model.training.settings import TrainingSettings
 from more_model.training.threads import using_threads
 from more_model.training.views import drawn_views
+from more_model.training.watch import StepWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,14 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class SegmentReport:
-    """What a segment did. Losses are means over steps; chance level of a term is ln(batch size)."""
+    """What a segment did. Losses are means over steps; ``watched`` is what `more_model.training.watch` saw."""
 
     steps: int
     loss: float
     xray_pairs: int
     ecg_pairs: int
     triplets: int
+    watched: Mapping[str, float] = field(default_factory=dict)
 
 
 def learning_rate(progress: float, settings: TrainingSettings) -> float:
@@ -102,7 +104,7 @@ def train_segment(
     if steps == 0:
         raise RoundError("there are not two studies with words about them", remedy="check the pairing and the reports")
     anchor = [p.detach().clone() for p in model.parameters() if p.requires_grad] if settings.proximal_mu else []
-    losses, done, pairs = [], 0, np.zeros(3, dtype=np.int64)
+    losses, done, pairs, watch = [], 0, np.zeros(3, dtype=np.int64), StepWatch(model)
     draws = np.random.default_rng(derived_seed(seed, "texts"))
     with deterministic(derived_seed(seed, "noise"), settings.threads):
         model.train()
@@ -112,7 +114,7 @@ def train_segment(
                 group["lr"] = learning_rate(progress, settings)
             views = [drawn_views(usable.triplets[row], settings, draws) for row in rows]
             batch = make_batch(usable, rows, views, tokenizer=tokenizer, max_tokens=max_tokens)
-            terms = _step(model, optimiser, batch, settings, anchor)
+            terms = _step(model, optimiser, batch, settings, anchor, watch)
             losses.append(float(terms.total.detach()))
             pairs += (terms.xray_pairs, terms.ecg_pairs, len(rows))
             done += 1
@@ -120,7 +122,7 @@ def train_segment(
                 on_step(done, steps)
     if not np.isfinite(losses).all():
         raise RoundError("the loss is not finite", remedy="lower the learning rate", avoid="send this update")
-    return SegmentReport(done, float(np.mean(losses)), int(pairs[0]), int(pairs[1]), int(pairs[2]))
+    return SegmentReport(done, float(np.mean(losses)), int(pairs[0]), int(pairs[1]), int(pairs[2]), watch.means())
 
 
 def _step(
@@ -129,6 +131,7 @@ def _step(
     batch: Batch,
     settings: TrainingSettings,
     anchor: Sequence[Tensor],
+    watch: StepWatch,
 ) -> ContrastiveTerms:
     device = next(model.parameters()).device
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -137,6 +140,7 @@ def _step(
         terms = batch_terms(model, batch, augment=settings.augment)
     optimiser.zero_grad(set_to_none=True)
     terms.total.backward()  # type: ignore[no-untyped-call]
+    watch.add(batch, terms)
     # The gradient of mu/2 |p - anchor|^2, but not for towers that saw nothing: those must stay exactly as they are.
     for parameter, start in zip(trained, anchor, strict=bool(anchor)):
         if parameter.grad is not None:

@@ -18,7 +18,7 @@ WIDTH_IN = 7.2
 MOST_ROC_PANELS = 12
 #: Beyond this many the models of single sites are in the table only, and the figure keeps their mean.
 MOST_SITES_IN_FIGURE = 12
-_CHANCE_STYLE: dict[str, Any] = {"color": QUIET, "linewidth": 1.0, "linestyle": (0, (4, 3)), "zorder": 1}
+CHANCE_STYLE: dict[str, Any] = {"color": QUIET, "linewidth": 1.0, "linestyle": (0, (4, 3)), "zorder": 1}
 
 
 def _dot(
@@ -36,7 +36,7 @@ def _dot(
 
 
 def _auroc_axis(axes: Any, lowest: float) -> None:
-    axes.axvline(0.5, **_CHANCE_STYLE)
+    axes.axvline(0.5, **CHANCE_STYLE)
     axes.set_xlim(min(0.4, math.floor(lowest * 10) / 10), 1.005)
     axes.set_xlabel("AUROC (0.5 = chance, 1 = perfect)")
     axes.grid(visible=True, axis="x")
@@ -198,7 +198,7 @@ def _most_positives(summary: Mapping[str, Any], curved: Sequence[str]) -> list[s
 
 
 def _roc_panel(axes: Any, label: str, curves: Mapping[str, RocCurve]) -> None:
-    axes.plot([0, 1], [0, 1], **_CHANCE_STYLE)
+    axes.plot([0, 1], [0, 1], **CHANCE_STYLE)
     for arm, (false_positive, true_positive) in curves.items():
         axes.plot(false_positive, true_positive, color=arm_colour(arm), linewidth=1.6, linestyle=arm_dashes(arm))
     axes.set_title(shorten(label, 22), color=INK, fontsize=9, pad=3)
@@ -224,7 +224,7 @@ def learning_figure(learning: Mapping[str, Sequence[LearningPoint]], folder: Pat
                 axes, arm, [(p.progress, getattr(p, attribute)) for p in points if getattr(p, attribute) is not None]
             )
         if attribute == "macro_auroc":
-            axes.axhline(0.5, **_CHANCE_STYLE)
+            axes.axhline(0.5, **CHANCE_STYLE)
         axes.set_title(title, loc="left")
         axes.set_xlabel("Share of the training done" if _is_share(learning) else "Training progress")
         if _is_share(learning):
@@ -271,7 +271,7 @@ def joining_figure(summary: Mapping[str, Any], folder: Path) -> Figure | None:
     axes = figure.add_subplot()
     for row, values in enumerate(gains.values()):
         _dot(axes, values, "gain", -row, "federated", size=8)
-    axes.axvline(0.0, **_CHANCE_STYLE)
+    axes.axvline(0.0, **CHANCE_STYLE)
     axes.set_yticks([-row for row in range(len(gains))], [shorten(site, 26) for site in gains])
     axes.set_ylim(-len(gains) + 0.4, 0.6)
     axes.grid(visible=False, axis="y")

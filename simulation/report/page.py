@@ -16,6 +16,7 @@ from simulation.report.reading import arms, number, part
 from simulation.report.sections_cohort import cohort_section, modalities_present, trained_section
 from simulation.report.sections_exchange import environment_section, exchange_section, limits, privacy_section
 from simulation.report.sections_explained import explained_section
+from simulation.report.sections_health import health_section
 from simulation.report.sections_results import auroc_section, curves_sections, joining_section, retrieval_section
 from simulation.report.wording import arm_name, auroc, estimate, listing, percent, plural, size, words_kind
 
@@ -43,6 +44,7 @@ def _sections(summary: Mapping[str, Any], details: ReportDetails, folder: Path) 
         joining_section(summary, folder),
         retrieval_section(summary),
         explained_section(details.explained, folder),
+        health_section(summary, folder),
         exchange_section(summary),
         privacy_section(summary),
         environment_section(summary),

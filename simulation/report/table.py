@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from simulation.report.health import alarm_line
 from simulation.report.reading import arms, interval, local_models, number, part
 from simulation.report.verdict import outcome_of
 from simulation.report.wording import MISSING, arm_name, auroc, difference, modality_name, percent, signed, size
@@ -40,6 +41,9 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
             console.print(Text(f"{name}: {difference(values)}; {_READINGS[outcome_of(values)]}"))
     for line in _sites_lines(summary):
         console.print(Text(line))
+    health = alarm_line(summary)
+    if health:
+        console.print(Text(health, style="bold red"))
     exchange = part(summary, "exchange")
     if number(exchange, "bytes_up_per_site_round") is not None:
         console.print(Text(_sent(exchange)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from simulation.report.health import examined, title_of, verdict_of
 from simulation.report.reading import arms, few_cases, interval, label_facts, labels, number, part
 from simulation.report.wording import auroc, listing, plural, signed
 
@@ -149,7 +150,14 @@ def _sites_that_gain(summary: Mapping[str, Any]) -> str:
 
 def cautions(summary: Mapping[str, Any]) -> list[str]:
     """What a reader must know before believing the answers, most important first."""
-    found = [_floor(summary), _partial(summary), _prompts(summary), _few(summary), _refused(summary)]
+    found = [
+        _floor(summary),
+        _unhealthy(summary),
+        _partial(summary),
+        _prompts(summary),
+        _few(summary),
+        _refused(summary),
+    ]
     return [caution for caution in found if caution]
 
 
@@ -162,6 +170,18 @@ def _floor(summary: Mapping[str, Any]) -> str:
         f"{auroc(ends[0])} to "
         f"{auroc(ends[1])}."
     )
+
+
+def _unhealthy(summary: Mapping[str, Any]) -> str:
+    alarms = [
+        title_of(finding)
+        for model in examined(summary)
+        for finding in model.findings
+        if model.arm == "federated" and verdict_of(finding) == "alarm"
+    ]
+    if not alarms:
+        return ""
+    return f"The federated training shows signs of failure ({listing(alarms)}): see “Health of training”."
 
 
 def _partial(summary: Mapping[str, Any]) -> str:

@@ -17,9 +17,9 @@ from more_model.errors import ConfigError, DataError
 from more_model.evaluation.protocols.chexpert_tables import Part, Release, find_release
 from more_model.evaluation.protocols.protocol import EvaluationCohort, Protocol, ProtocolChoice
 from more_model.evaluation.protocols.xray_cohort import (
-    BLANK_NOTE,
     CHEXPERT_5,
     FRONTAL,
+    blank_note,
     by_hash,
     different_count,
     held_back,
@@ -45,7 +45,9 @@ def _protocol(name: str, title: str, labels: Sequence[str]) -> Protocol:
     def read(root: Path, choice: ProtocolChoice) -> EvaluationCohort:
         return _read(made, root, choice)
 
-    made = Protocol(name, title, xray_tasks(labels), prompts="chexpert14", subsets=_SUBSETS, read=read)
+    made = Protocol(
+        name, title, xray_tasks(labels), prompts="chexpert14", subsets=_SUBSETS, read=read, leaves_blanks=True
+    )
     return made
 
 
@@ -55,7 +57,7 @@ def _read(protocol: Protocol, root: Path, choice: ProtocolChoice) -> EvaluationC
     subset: Part = "test" if protocol.subset_of(choice) == "test" else "valid"
     release = find_release(root, subset)
     evaluated = release.films(subset, choice.views)
-    train, notes = _train_films(release, choice.views)
+    train, notes = _train_films(release, choice)
     split, note = _with_validation(train, choice.seed)
     split |= {film.study_id: Split.TEST for film in evaluated}
     examinations = len({film.group_id for film in evaluated})
@@ -67,14 +69,15 @@ def _read(protocol: Protocol, root: Path, choice: ProtocolChoice) -> EvaluationC
         split,
         protocol.tasks,
         case={film.study_id: film.group_id for film in films if split[film.study_id] is not Split.TRAIN},
+        blank=choice.blank,
         notes=notes,
     )
 
 
-def _train_films(release: Release, views: Sequence[str]) -> tuple[list[Study], list[str]]:
+def _train_films(release: Release, choice: ProtocolChoice) -> tuple[list[Study], list[str]]:
     if "train" not in release.tables:
         return [], [_NO_TRAIN_NOTE]
-    return release.films("train", views), [BLANK_NOTE]
+    return release.films("train", choice.views), [blank_note(choice)]
 
 
 def _with_validation(train: Sequence[Study], seed: int) -> tuple[dict[str, Split], list[str]]:
@@ -93,7 +96,7 @@ def _read_5x200(root: Path, choice: ProtocolChoice) -> EvaluationCohort:
     if set(choice.views) != set(FRONTAL):
         raise ConfigError("protocol chexpert-5x200", ["the set is of frontal films: views must be PA and AP"])
     release = find_release(root, "train")
-    films, notes = _train_films(release, choice.views)
+    films, notes = _train_films(release, choice)
     chosen = _draw(films, choice.seed)
     drawn = {film_id for ids in chosen.values() for film_id in ids}
     patients = {film.patient_id for film in films if film.study_id in drawn}
@@ -106,6 +109,7 @@ def _read_5x200(root: Path, choice: ProtocolChoice) -> EvaluationCohort:
         [*(_five_only(film, chosen) for film in films if film.study_id in drawn), *others],
         split,
         CHEXPERT_5X200.tasks,
+        blank=choice.blank,
         facts={
             **{f"films drawn for {label}": size for label, size in sizes.items()},
             "patients of the set removed from training": len(patients),
@@ -159,6 +163,7 @@ CHEXPERT_5X200 = Protocol(
     prompts="chexpert14",
     subsets=("5x200",),
     read=_read_5x200,
+    leaves_blanks=True,
 )
 CHEXPERT_PROTOCOLS = (
     _protocol("chexpert-5", "CheXpert, the five labels of the competition", CHEXPERT_5),

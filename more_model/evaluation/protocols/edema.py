@@ -64,7 +64,7 @@ class _Chosen:
 def _read(root: Path, choice: ProtocolChoice) -> EvaluationCohort:
     """Raises ConfigError for a choice without meaning here, DataError for tables and columns missing, grades other than
     0 to 3, and where no MIMIC-CXR-JPG is to be found."""
-    refuse_foreign_choices(EDEMA_PROTOCOL.name, choice)
+    refuse_foreign_choices(EDEMA_PROTOCOL.name, choice, leaves_blanks=False)
     subset = EDEMA_PROTOCOL.subset_of(choice)
     root = root.absolute()
     chosen = _folds(root) if subset == "test" else _tables(root, subset)

@@ -16,8 +16,8 @@ from more_model.data.mimic_cxr import CHEXPERT_LABELS, read_mimic_cxr_jpg
 from more_model.data.study import Split, Study
 from more_model.evaluation.protocols.protocol import EvaluationCohort, Protocol, ProtocolChoice
 from more_model.evaluation.protocols.xray_cohort import (
-    BLANK_NOTE,
     FRONTAL,
+    blank_note,
     different_count,
     held_back,
     refuse_foreign_choices,
@@ -57,7 +57,9 @@ def _protocol(name: str, title: str, labels: Sequence[str]) -> Protocol:
     def read(root: Path, choice: ProtocolChoice) -> EvaluationCohort:
         return _read(made, root, choice)
 
-    made = Protocol(name, title, xray_tasks(labels), prompts="chexpert14", subsets=_SUBSETS, read=read)
+    made = Protocol(
+        name, title, xray_tasks(labels), prompts="chexpert14", subsets=_SUBSETS, read=read, leaves_blanks=True
+    )
     return made
 
 
@@ -72,7 +74,7 @@ def _read(protocol: Protocol, root: Path, choice: ProtocolChoice) -> EvaluationC
         part = _radiologist(reading.studies, marked)
     else:
         part = _official(reading.studies, subset, choice.seed)
-    notes = [BLANK_NOTE, _ATTRIBUTES_NOTE, *part.notes]
+    notes = [blank_note(choice), _ATTRIBUTES_NOTE, *part.notes]
     if tuple(choice.views) == FRONTAL:
         notes += _unlike_release(subset, part)
     return xray_cohort(
@@ -81,6 +83,7 @@ def _read(protocol: Protocol, root: Path, choice: ProtocolChoice) -> EvaluationC
         part.split,
         protocol.tasks,
         case=part.case,
+        blank=choice.blank,
         facts={"images of other views left out": reading.counts.get("xray-other-view", 0), **part.facts},
         notes=notes,
     )

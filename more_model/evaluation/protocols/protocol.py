@@ -16,11 +16,15 @@ from more_model.data.study import Split, Study
 from more_model.errors import ConfigError, DataError
 from more_model.evaluation.embedded import LabelTask
 
+#: What a finding that a report does not mention is: neither present nor absent, or absent.
+Blank = Literal["unstated", "absent"]
+
 
 class ProtocolChoice(BaseModel):
     """What may be chosen within a protocol; a protocol refuses what has no meaning for it.
 
-    ``subset`` is one of the protocol's evaluation sets. ``mapping`` is the TOML mapping of protocol ``table``.
+    ``subset`` is one of the protocol's evaluation sets. ``mapping`` is the TOML mapping of protocol ``table``. Empty
+    ``views`` keeps every view. ``blank`` is for labels that a labeller read from reports (`Protocol.leaves_blanks`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +33,7 @@ class ProtocolChoice(BaseModel):
     rate_hz: Literal[100, 500] = 100
     mapping: Path | None = None
     views: tuple[str, ...] = ("PA", "AP")
+    blank: Blank = "unstated"
     seed: int = Field(default=0, ge=0)
 
 
@@ -54,7 +59,7 @@ class EvaluationCohort:
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """A named evaluation. ``subsets`` are its evaluation sets, the default first; ``prompts`` names the prompt set of
-    the package that words every label."""
+    the package that words every label. ``leaves_blanks``: its labels do not say of every study whether they apply."""
 
     name: str
     title: str
@@ -62,6 +67,7 @@ class Protocol:
     prompts: str
     subsets: tuple[str, ...]
     read: Callable[[Path, ProtocolChoice], EvaluationCohort]
+    leaves_blanks: bool = False
 
     def subset_of(self, choice: ProtocolChoice) -> str:
         """The evaluation set chosen. Raises ConfigError for one that this protocol does not have."""
@@ -97,11 +103,11 @@ def check_cohort(cohort: EvaluationCohort, where: str) -> None:
         )
     test = [study for study in cohort.studies if cohort.split[study.study_id] is Split.TEST]
     if not test:
-        raise DataError(f"{where}: no study is a test study", remedy="check the split column and the subset")
+        raise DataError(f"{where}: no study is a test study", remedy="check the split column, the subset and the views")
     empty = [task.label for task in cohort.tasks if not any(study.labels.get(task.label) == 1.0 for study in test)]
     if empty:
         raise DataError(
             f"{where}: labels without a single positive among {len(test)} test studies: {', '.join(empty)}",
-            remedy="leave these labels out with --labels, or take a set that has positives",
+            remedy="name the other labels, each with --label, or take a set that has positives",
             avoid="fill in a figure: without positives there is none",
         )

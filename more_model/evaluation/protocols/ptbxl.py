@@ -163,6 +163,8 @@ def _refuse_foreign(name: str, choice: ProtocolChoice) -> None:
         faults.append("a mapping belongs to protocol table")
     if choice.views != ProtocolChoice().views:
         faults.append("views are chosen for X-rays; PTB-XL has none")
+    if choice.blank != ProtocolChoice().blank:
+        faults.append("blank: every record states every label of it")
     if choice.subset not in (None, "test"):
         faults.append(f"there is no subset {choice.subset!r}; there is test")
     if faults:

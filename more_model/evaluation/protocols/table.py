@@ -71,6 +71,8 @@ def _refuse_foreign(choice: ProtocolChoice) -> None:
         faults.append(f"there is no subset {choice.subset!r}; there is test")
     if choice.views != usual.views:
         faults.append("views are not chosen here: filter rows with [[where]] in the mapping")
+    if choice.blank != usual.blank:
+        faults.append("blank: say labels_blank in the mapping instead")
     if choice.rate_hz != usual.rate_hz:
         faults.append("rate_hz belongs to PTB-XL: name the column of the records you want in the mapping")
     if faults:

@@ -14,16 +14,18 @@ from pathlib import Path
 from more_model.data.study import Split, Study
 from more_model.errors import ConfigError, DataError
 from more_model.evaluation.embedded import LabelTask
-from more_model.evaluation.protocols.protocol import EvaluationCohort, ProtocolChoice
+from more_model.evaluation.protocols.protocol import Blank, EvaluationCohort, ProtocolChoice
 
 FRONTAL = ("PA", "AP")
 #: The five labels of the CheXpert competition.
 CHEXPERT_5 = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 
-BLANK_NOTE = (
-    "A finding that a report does not mention is not stated: neither present nor absent. Policy published counts it as "
-    "absent; under every other policy such a film is left out for that label."
-)
+_BLANK_NOTES: dict[Blank, str] = {
+    "unstated": "A finding that a report does not mention is not stated: neither present nor absent. Policy published "
+    "counts it as absent; under every other policy such a film is left out for that label.",
+    "absent": "A finding that a report does not mention counts as absent, as in most published figures: nobody stated "
+    "that it is.",
+}
 _NO_FINDING_NOTE = (
     "No Finding is written by the labeller as 1 or not at all; it counts as absent where another finding than Support "
     "Devices is present."
@@ -38,13 +40,20 @@ def xray_tasks(labels: Iterable[str]) -> tuple[LabelTask, ...]:
     return tuple(LabelTask(label, "xray") for label in labels)
 
 
-def refuse_foreign_choices(name: str, choice: ProtocolChoice) -> None:
-    """Raises ConfigError, with every fault, for choices that mean something to ECGs or tables only."""
+def blank_note(choice: ProtocolChoice) -> str:
+    """One sentence on what becomes of findings that a report does not mention."""
+    return _BLANK_NOTES[choice.blank]
+
+
+def refuse_foreign_choices(name: str, choice: ProtocolChoice, *, leaves_blanks: bool = True) -> None:
+    """Raises ConfigError, with every fault, for choices that mean something to other protocols only."""
     faults = []
     if choice.rate_hz != ProtocolChoice().rate_hz:
         faults.append(f"rate_hz is {choice.rate_hz}, but there is no ECG in it")
     if choice.mapping is not None:
         faults.append("it takes no table mapping")
+    if choice.blank != ProtocolChoice().blank and not leaves_blanks:
+        faults.append("blank: every study states every label of it")
     if faults:
         raise ConfigError(f"protocol {name}", faults)
 
@@ -71,21 +80,25 @@ def xray_cohort(
     tasks: Sequence[LabelTask],
     *,
     case: Mapping[str, str] | None = None,
+    blank: Blank = "unstated",
     facts: Mapping[str, int] | None = None,
     notes: Sequence[str] = (),
 ) -> EvaluationCohort:
     """The cohort of the studies that have a split, their labels cut down to those of the tasks.
 
     The CheXpert labeller (Irvin et al. 2019) writes No Finding only where nothing but support devices is present or
-    uncertain, and never writes 0: the label would have no negatives. It becomes 0 where some finding is present.
+    uncertain, and never writes 0: the label would have no negatives. It becomes 0 where some finding is present. With
+    ``blank`` absent every label that a study leaves open becomes 0, save where it states none at all.
 
     Raises DataError where films of one case state different labels: a case has one answer.
     """
     names = [task.label for task in tasks]
     kept = tuple(
-        replace(study, labels=_labels_asked(study.labels, names)) for study in studies if study.study_id in split
+        replace(study, labels=_labels_asked(study.labels, names, blank)) for study in studies if study.study_id in split
     )
-    derived = "No Finding" in names and any("No Finding" not in study.labels for study in studies)
+    derived = (
+        blank == "unstated" and "No Finding" in names and any("No Finding" not in study.labels for study in studies)
+    )
     cases = {study.study_id: case[study.study_id] for study in kept if study.study_id in case} if case else {}
     _refuse_torn_cases(where, kept, cases)
     return EvaluationCohort(
@@ -115,7 +128,9 @@ def folders_of(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and os.access(entry, os.R_OK | os.X_OK))
 
 
-def _labels_asked(labels: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+def _labels_asked(labels: Mapping[str, float], names: Sequence[str], blank: Blank) -> dict[str, float]:
+    if blank == "absent" and labels:
+        return {name: labels.get(name, 0.0) for name in names}
     asked = {name: labels[name] for name in names if name in labels}
     if "No Finding" in names and "No Finding" not in labels:
         found = any(value == 1.0 and label != "Support Devices" for label, value in labels.items())

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
 from more_model.errors import ConfigError
-from privacy.accounting import Epsilon, argument_faults, epsilon
+from privacy.accounting import (
+    Adjacency,
+    Epsilon,
+    Event,
+    argument_faults,
+    composed_epsilon,
+    epsilon,
+    patient_epsilon_of_sampled_studies,
+)
 
 Z, RATE, STEPS, DELTA = 1.0, 0.0256, 1000, 1e-5
 
@@ -144,3 +152,73 @@ def test_steps_must_be_a_whole_positive_number(bad: Any) -> None:
 
 def test_usable_arguments_have_no_faults() -> None:
     assert argument_faults(Z, 1, 1, DELTA, "add-remove") == ()
+
+
+def test_equal_steps_in_pieces_are_the_whole() -> None:
+    pieces = [Event(1.0, 1.0, "add-remove", RATE, 400), Event(3.0, 3.0, "add-remove", RATE, 600)]
+    assert composed_epsilon(pieces, DELTA).epsilon == epsilon(Z, RATE, STEPS, DELTA).epsilon
+
+
+def test_order_of_events_does_not_matter_to_the_last_bit() -> None:
+    events = [Event(z, 1.0, "add-remove", rate, 50) for z, rate in ((2.0, 0.1), (3.0, 1.0), (2.5, 0.05))]
+    forwards, backwards = (composed_epsilon(given, DELTA, grid=1e-3) for given in (events, events[::-1]))
+    assert forwards.epsilon == backwards.epsilon
+
+
+def test_unsampled_events_add_up_in_squares() -> None:
+    events = [Event(3.0, 1.0, "add-remove", 1, 9), Event(8.0, 1.0, "replace", 1, 16)]
+    result = composed_epsilon(events, DELTA)
+    total = math.sqrt(9 / 3.0**2 + 16 * (2 / 8.0) ** 2)
+    assert gaussian_delta(total, result.epsilon) == pytest.approx(DELTA, rel=1e-6)
+    assert "exact" in result.accountant
+    assert "Some of the steps clipped groups" in " ".join(result.assumptions)
+
+
+def test_sampled_and_unsampled_events_agree_with_the_exact_curve_where_it_is_known() -> None:
+    # A sampling rate of nearly 1 sends the events through the privacy loss distributions.
+    events = [Event(4.0, 1.0, "add-remove", 0.999999, 20), Event(6.0, 1.0, "add-remove", 1, 10)]
+    exact = [Event(4.0, 1.0, "add-remove", 1, 20), events[1]]
+    result = composed_epsilon(events, DELTA)
+    assert "PLD" in result.accountant
+    assert result.epsilon == pytest.approx(composed_epsilon(exact, DELTA).epsilon, rel=1e-3)
+
+
+def test_both_adjacencies_together_lie_between_the_two_alone() -> None:
+    mixed = [Event(1.5, 1.0, "add-remove", 0.05, 50), Event(1.5, 1.0, "replace", 0.05, 50)]
+    between = composed_epsilon(mixed, DELTA, grid=1e-3)
+    removed, exchanged = (
+        composed_epsilon([Event(1.5, 1.0, relation, 0.05, 100)], DELTA, grid=1e-3).epsilon
+        for relation in get_args(Adjacency)
+    )
+    assert removed < between.epsilon < exchanged
+    assert "one unit more" in " ".join(between.assumptions)
+
+
+def test_composition_is_less_than_the_sum_of_epsilons() -> None:
+    one, other = Event(2.0, 1.0, "add-remove", 0.05, 100), Event(3.0, 1.0, "add-remove", 0.1, 100)
+    alone = [composed_epsilon([event], DELTA / 2, grid=1e-3).epsilon for event in (one, other)]
+    assert max(alone) < composed_epsilon([one, other], DELTA, grid=1e-3).epsilon < sum(alone)
+
+
+def test_a_wider_grid_never_reports_less() -> None:
+    event = Event(Z, 1.0, "replace", RATE, STEPS)
+    fine, wide = composed_epsilon([event], DELTA).epsilon, composed_epsilon([event], DELTA, grid=5e-3).epsilon
+    assert fine <= wide < 1.01 * fine
+
+
+def test_no_event_and_faulty_events_are_refused_together() -> None:
+    with pytest.raises(ConfigError, match="no event"):
+        composed_epsilon([], DELTA)
+    with pytest.raises(ConfigError, match="2 faults") as caught:
+        composed_epsilon([Event(1.0, 0.0, "replace", 0.1, 5), Event(1.0, 1.0, "replace", 0.1, 0)], DELTA)
+    assert "clipping norm 0" in str(caught.value) and "steps 0" in str(caught.value)
+
+
+@pytest.mark.parametrize(("studies", "published"), [(1, 5.13), (2, 11.7), (3, 19.4)])
+def test_a_patient_with_several_sampled_studies_golden_values(studies: int, published: float) -> None:
+    assert patient_epsilon_of_sampled_studies(Z, RATE, STEPS, DELTA, studies) == pytest.approx(published, abs=0.05)
+
+
+def test_faults_of_the_warning_figure_are_reported_at_once() -> None:
+    with pytest.raises(ConfigError, match="2 faults"):
+        patient_epsilon_of_sampled_studies(0.0, RATE, STEPS, DELTA, 0)

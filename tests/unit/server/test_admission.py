@@ -55,6 +55,8 @@ def test_a_site_without_ecg_is_admitted_with_the_other_towers(fault: Admit, make
         ({"counts": {"loss": float("nan")}}, "its counts are not finite numbers of a plausible size"),
         ({"counts": {"loss": 1e300}}, "its counts are not finite numbers of a plausible size"),
         ({"counts": {"state": 7.0}}, "it reports counts that nobody asked for"),
+        ({"counts": {"loss_text": 7.0}}, "it reports counts that nobody asked for"),
+        ({"counts": {"loss_xray": float("inf")}}, "its counts are not finite numbers of a plausible size"),
     ],
 )
 def test_facts_that_keep_an_update_out(

@@ -109,6 +109,11 @@ def test_the_curve_has_a_point_per_round_with_loss_and_validation_auroc(bench: W
     assert [point.segment for point in arm.curve] == [1, 2]
     assert all(point.loss is not None and point.loss > 0 for point in arm.curve)
     assert all(point.macro_auroc is None or 0 <= point.macro_auroc <= 1 for point in arm.curve)
+    for point in arm.curve:
+        assert point.loss == pytest.approx(point.watched["loss_xray"] + point.watched["loss_ecg"], rel=0.3)
+        known = [value for name, value in point.watched.items() if name.startswith("auroc_")]
+        assert (point.macro_auroc is None) == (not known)
+        assert all(0 <= value <= 1 for value in known)
 
 
 def test_a_site_alone_takes_as_many_steps_as_its_own_patients_need(bench: Workbench) -> None:

@@ -11,6 +11,7 @@ import tomli_w
 
 from more_model.errors import ConfigError
 from more_model.run_folder import open_run_folder
+from simulation.ablation.settings import load_ablation
 from simulation.settings import RunConfig, load_run_config, with_options
 
 Write = Callable[..., Path]
@@ -53,7 +54,7 @@ def test_three_mistakes_are_reported_at_once_those_in_model_overrides_too(
 
 
 def test_several_mistakes_within_the_overrides_are_all_reported(write_miniature: Write, tmp_path: Path) -> None:
-    changes = {"model": {"overrides": {"xray": {"depth": 0, "surplus": 1}, "lora": {"rank": 0}}}}
+    changes = {"model": {"overrides": {"xray": {"depth": 0, "surplus": 1}, "lora": {"rank": -1}}}}
     listing = "\n".join(faults_of(write_miniature(tmp_path, changes)))
     for place in ("model: xray.depth", "model: xray.surplus: there is no such setting", "model: lora.rank"):
         assert place in listing
@@ -159,5 +160,8 @@ def test_every_configuration_that_ships_is_right(checkout: Path) -> None:
     for file in files:
         import tomllib
 
-        if {"name", "base", "data"} <= tomllib.loads(file.read_text(encoding="utf-8")).keys():
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        if "ablation" in content:
+            load_ablation(file)
+        elif {"name", "base", "data"} <= content.keys():
             load_run_config(file)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from more_model.errors import ConfigError
+from more_model.evaluation.embedded import LabelTask
 from more_model.evaluation.prompt_sets import available_prompts, load_prompts
 
 CHEXPERT = [
@@ -144,3 +145,14 @@ def test_unknown_names_and_unreadable_files(tmp_path) -> None:
     latin.write_bytes(b'description = "\xe4"')
     with pytest.raises(ConfigError, match="cannot be read"):
         load_prompts(latin)
+
+
+def test_a_task_says_which_modality_is_asked() -> None:
+    film, trace = LabelTask("NORM", "xray"), LabelTask("NORM", "ecg")
+    asked = load_prompts("ptbxl_super").about([trace, film])
+    assert asked.tasks == [trace, film]
+    assert asked.labels[0].positive == asked.labels[1].positive
+    with pytest.raises(ConfigError, match="no prompts for label 'Gout'"):
+        asked.about([LabelTask("Gout", "xray")])
+    with pytest.raises(ConfigError, match="can be asked of one modality only"):
+        load_prompts("ptbxl_single").about([film, trace])

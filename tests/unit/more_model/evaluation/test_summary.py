@@ -7,7 +7,7 @@ import pytest
 
 from more_model.errors import DataError
 from more_model.evaluation.auroc import auroc
-from more_model.evaluation.summary import at_site, compare, compare_with_mean, summarise, summarise_mean
+from more_model.evaluation.summary import at_site, compare, compare_means, compare_with_mean, summarise, summarise_mean
 
 
 @pytest.fixture
@@ -132,6 +132,17 @@ def test_mean_over_several_arms(make_arm) -> None:
     whole = summarise(federated, replicates=100, seed=1)["macro_auroc"]
     assert gap["macro_auroc"] == pytest.approx(whole - np.mean(each))
     assert gap["ci95"][0] < gap["macro_auroc"] < gap["ci95"][1]
+
+
+def test_means_over_seeds_of_two_models_are_compared_paired(make_arm) -> None:
+    strong, stronger, weak = make_arm(1.0), make_arm(1.6), make_arm(0.3)
+    options = {"replicates": 100, "seed": 1}
+    assert compare_means([strong], [weak], **options) == compare(strong, weak, **options)
+    both = compare_means([strong, stronger], [weak, weak], **options)
+    singles = [compare(arm, weak, **options)["macro_auroc"] for arm in (strong, stronger)]
+    assert both["macro_auroc"] == pytest.approx(np.mean(singles))
+    assert both["ci95"][0] < both["macro_auroc"] < both["ci95"][1]
+    assert compare_means([strong, weak], [weak, strong], **options)["ci95"] == pytest.approx([0.0, 0.0])
 
 
 def test_an_arm_that_cannot_score_a_label_has_no_say_on_it(make_arm, make_scored) -> None:

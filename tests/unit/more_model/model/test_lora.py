@@ -14,6 +14,7 @@ import torch
 from more_model.base import tensor_digest
 from more_model.errors import ConfigError
 from more_model.model.config import ModelConfig
+from more_model.model.inventory import exchange_spec, export_tensors
 from more_model.model.lora import (
     LoraMethod,
     adapt,
@@ -65,6 +66,25 @@ def test_adapted_model_starts_as_the_base_to_the_last_bit(
     config = tiny_config(lora={"xray_targets": targets, "ecg_targets": targets, "dropout": 0.3})
     for before, after in zip(outputs(build_more(config, seed=1)), outputs(adapted(config, method)), strict=True):
         assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("method", ["ffa", "fedit"])
+def test_rank_zero_is_no_lora_heads_and_tokeniser_alone_train(
+    tiny_config: Build, toy_examples: Toy, tokenizer: Any, method: LoraMethod
+) -> None:
+    config = tiny_config(lora={"rank": 0})
+    model = adapted(config, method)
+    assert not list(lora_factors(model, "A")) and not list(lora_factors(model, "B"))
+    for before, after in zip(outputs(build_more(config, seed=1)), outputs(model), strict=True):
+        assert torch.equal(before, after)
+    trains = trainable_names(model)
+    assert trains and all(".head." in name or name.startswith("ecg.encoder.vit.patch_embed.") for name in trains)
+    assert {tensor.name for tensor in exchange_spec(model).tensors} == set(trains)
+    before = export_tensors(model)
+    one_step(model, toy_examples(4), tokenizer, config)
+    after = export_tensors(model)
+    assert any(not np.array_equal(before[name], after[name]) for name in before)
+    assert config.digest() != tiny_config().digest()
 
 
 def test_adapters_do_act_once_b_is_not_zero(tiny_config: Build) -> None:

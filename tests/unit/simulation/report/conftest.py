@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from more_model.evaluation.signatures import examine
 from simulation.report import Example, LearningPoint, ReportDetails
 
 LABELS = {
@@ -65,6 +66,29 @@ def _per_label(strength: float, generator: np.random.Generator) -> dict[str, Any
     return entries
 
 
+def _health(*, trained: bool) -> dict[str, Any]:
+    """As measured of a sound model, or of random weights."""
+    segments = [
+        {"segment": n, "loss_xray": 2.9 / n**0.1, "chance_xray": 2.95, "loss_ecg": 2.8 / n**0.2, "chance_ecg": 2.86,
+         "gradient_xray": 1.0, "gradient_ecg": 2.0, "gradient_text": 1.5, "auroc_xray": 0.7, "auroc_ecg": 0.8}
+        for n in range(1, 9)
+    ]  # fmt: skip
+    tower = {"rows": 200, "width": 64, "effective_rank": 9.0, "first_direction": 0.4, "uniformity": -1.2}
+    pair = {"rows": 190, "alignment": 0.9, "mismatched": 1.5, "gap": 0.8, "held_out_loss": 4.4, "chance": 5.3}
+    if not trained:
+        tower |= {"uniformity": -0.03}
+        pair |= {"alignment": 2.0, "mismatched": 2.0, "gap": 1.4, "held_out_loss": 5.3}
+    measures = {
+        "towers": {"xray": tower | {"effective_rank": 2.5}, "ecg": tower, "text": tower},
+        "pairs": {"xray": pair, "ecg": pair},
+        "segments": segments if trained else [],
+        "attention": {name: [0.97, 0.9] for name in ("xray", "ecg", "text")},
+        "wording": {},
+        "seeds": {},
+    }
+    return {"findings": [asdict(finding) for finding in examine(measures)], "measures": measures}
+
+
 def _arm(strength: float, seed: int) -> dict[str, Any]:
     generator = np.random.default_rng(seed)
     directions = ("xray->text", "ecg->text", "text->xray", "text->ecg")
@@ -93,6 +117,7 @@ def _arm(strength: float, seed: int) -> dict[str, Any]:
             for way in directions
         },
         "seconds": 41.7 + seed,
+        "health": _health(trained=strength > 0.6),
     }
 
 
@@ -341,3 +366,4 @@ def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out what takes most of a report's time, the figures, in tests that are about words."""
     for drawing in ("arms_figure", "labels_figure", "roc_figure", "learning_figure", "joining_figure"):
         monkeypatch.setattr(f"simulation.report.figures.{drawing}", lambda *_: None)
+    monkeypatch.setattr("simulation.report.sections_health._loss_figure", lambda *_: None)

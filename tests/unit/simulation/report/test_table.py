@@ -33,6 +33,14 @@ def test_arms_gaps_bytes_and_status(summary: Summary) -> None:
     assert "SYNTHETIC" not in words
 
 
+def test_an_alarm_of_a_trained_arm_has_its_line(summary: Summary) -> None:
+    assert "Health of training" not in _printed(summary)  # the random encoder alone has one
+    finding = summary["arms"]["local"]["north"]["health"]["findings"][0]
+    finding["verdict"] = "alarm"
+    words = " ".join(_printed(summary).split())
+    assert "Health of training: ALARM in north alone (Training loss against chance: X-ray)." in words
+
+
 def test_fits_eighty_columns(summary: Summary) -> None:
     assert max(len(line.rstrip()) for line in _printed(summary).splitlines()) <= 80
 

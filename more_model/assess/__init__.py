@@ -1,0 +1,1 @@
+"""What the model says about one patient, and whether it should say anything."""
