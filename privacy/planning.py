@@ -15,7 +15,7 @@ from more_model.errors import ConfigError
 from privacy.accounting import MIN_DELTA, MIN_NOISE_MULTIPLIER, argument_faults, composed_epsilon
 from privacy.claims import Claim, mode_claim
 from privacy.sensitivity import MODES, Mode, event_of
-from privacy.settings import Schedule, schedule_of
+from privacy.settings import Schedule, delta_faults, schedule_of
 
 #: Wide enough for some 0.1 s an epsilon; the noise found is at most 0.1 % more than needed.
 _SEARCH_GRID = 1e-3
@@ -119,6 +119,8 @@ def make_plan(
     """
     delta = customary_delta(cohort.mode, cohort.units) if delta is None else delta
     faults = [*cohort.faults(), *argument_faults(1.0, 1.0, steps, delta, "add-remove"), *_target_faults(target_epsilon)]
+    if cohort.mode != "hospital":
+        faults += delta_faults(delta, cohort.units)
     if parameters is not None and parameters < 1:
         faults.append(f"{parameters} parameters: there must be at least one")
     if faults:

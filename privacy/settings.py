@@ -31,7 +31,7 @@ Number = Annotated[float, BeforeValidator(_not_a_flag), Field(allow_inf_nan=Fals
 
 
 class PrivacySettings(BaseModel):
-    """Either ``mode = "none"`` with nothing else set, or a mode with what it needs (see `privacy.sensitivity.MODES`).
+    """``mode = "none"`` without noise or budget, or a mode with what it needs (see `privacy.sensitivity.MODES`).
 
     Everything here is public and the same for the whole run; nothing may be chosen by looking at private data.
     """
@@ -52,7 +52,7 @@ class PrivacySettings(BaseModel):
     #: Instead of q: expected patients a step. Each site divides by its public number of patients. For
     #: `patient-shuffled` and `patient-groups` too this counts patients, not groups.
     expected_patients: Number | None = Field(default=None, gt=0)
-    #: Mean number of patients in a group. Few is better: noise falls with the number of groups.
+    #: Mean number of patients in a group. Fewer is better: the noise counts less, the more groups there are.
     group_size: Annotated[int, BeforeValidator(_not_a_flag)] = Field(default=4, ge=4, le=8)
     #: m: at most so many studies of a patient are used; the patient is one unit whatever their number.
     max_studies_per_patient: Annotated[int, BeforeValidator(_not_a_flag)] = Field(default=4, ge=1, le=64)
@@ -100,6 +100,8 @@ class PrivacySettings(BaseModel):
                 raise ValueError("give exactly one of sampling_rate and expected_patients; the other follows from it")
         elif mode == "patient-shuffled" and value is None:
             raise ValueError("patient-shuffled needs the number of patients a step, in whole groups of them")
+        elif mode == "hospital" and value is not None:
+            raise ValueError("hospital clips whole updates, whatever the steps inside; leave it out")
         return value
 
     @field_validator("public_weights")
@@ -152,10 +154,13 @@ def schedule(settings: PrivacySettings, public_patients: int) -> Schedule:
     part of what everyone may know).
 
     Raises:
-        ConfigError: a mode without steps over patients, or more patients expected a step than there are.
+        ConfigError: a mode without steps over patients, a delta that is too large for so many patients, or more
+            patients expected a step than there are.
     """
     if settings.mode == "none" or settings.mode == "hospital":
         raise ConfigError("privacy", [f'mode "{settings.mode}" has no schedule over patients'])
+    if faults := delta_faults(settings.delta or 0.0, public_patients):
+        raise ConfigError("privacy", faults, remedy=f"use a delta below {1 / public_patients:.1g}")
     expected = settings.expected_patients or (settings.sampling_rate or 0.0) * public_patients
     return schedule_of(settings.mode, public_patients, expected, settings.group_size)
 
@@ -180,3 +185,13 @@ def schedule_of(mode: Mode, public_patients: int, expected_patients: float, grou
         return Schedule(groups, rate, rate * groups)
     steps = max(1, round(1 / rate))
     return Schedule(groups, 1.0, groups / steps, steps)
+
+
+def delta_faults(delta: float, patients: int) -> tuple[str, ...]:
+    """Why ``delta`` is too large for so many patients; empty where it is not."""
+    if delta * patients < 1:
+        return ()
+    return (
+        f"delta {delta:g}: must be below 1 / {patients}; at or above that, publishing the whole record of one patient "
+        "drawn at random would count as private",
+    )

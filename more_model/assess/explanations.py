@@ -96,10 +96,11 @@ def sentence_effects(
         return None
     spoken = [one for one in judgements if Part.REPORT in one.chosen]
     found = strongest(spoken, report.kind) if spoken else None
-    sentences = [one for one in _SENTENCE_END.split(report.text) if one.strip(" .;_")][:_MOST_SENTENCES]
+    sentences = [one for one in _SENTENCE_END.split(report.text) if one.strip(" .;_")]
     if found is None or found.probability is None or len(sentences) < 2:
         return None
-    rest = [" ".join(sentences[:place] + sentences[place + 1 :]) for place in range(len(sentences))]
+    tried = sentences[:_MOST_SENTENCES]
+    rest = [" ".join(sentences[:place] + sentences[place + 1 :]) for place in range(len(tried))]
     texts = embed_in_batches(trained, [about(report.kind, one) for one in rest], batch_size=16, threads=threads)
     values = probability_with_report(reference, inputs, found, texts)
-    return SentenceEffects(found.finding.label, found.probability, tuple(zip(sentences, values, strict=True)))
+    return SentenceEffects(found.finding.label, found.probability, tuple(zip(tried, values, strict=True)))

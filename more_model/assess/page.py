@@ -17,9 +17,7 @@ from more_model.report.page import Page, write_page, write_whole
 
 PAGE, JSON = "assess.html", "assess.json"
 
-_SYNTHETIC = (
-    "The model learnt from synthetic patients: of a real patient it knows nothing, even where it does not refuse."
-)
+_SYNTHETIC = "The model learnt from generated patients: of a real one it knows nothing, even where it does not refuse."
 _CAUTIONS = (
     "For research use only. This is no diagnosis and no medical device; decide nothing about a patient by it.",
     "A probability holds for patients like those of the training cohort; where a finding is rarer or commoner it errs.",
@@ -57,8 +55,9 @@ def assessment_page(assessment: Assessment) -> Page:
         title=f"What the model says from {in_words(used)}",
         sections=sections,
         subtitle=assessment.header.model.origin,
-        cautions=[*_left_out(assessment), *_CAUTIONS, *([_SYNTHETIC] if synthetic else [])],
+        cautions=[*_left_out(assessment), *_CAUTIONS],
         synthetic=synthetic,
+        synthetic_words=_SYNTHETIC,
         footer=f"Model {digest}.",
     )
 
@@ -101,10 +100,9 @@ def _input_row(assessment: Assessment, part: Part) -> list[Cell | str]:
     given = assessment.inputs[part]
     noticed = [correction_in_words(code) for code in given.corrections]
     if given.known_words is not None:
-        noticed.append(
-            f"Read as a report about an {'X-ray' if given.kind == 'xray' else 'ECG'}; {100 * given.known_words:.0f} % of "
-            "its words are known from training."
-        )
+        about = "an X-ray" if given.kind == "xray" else "an ECG"
+        share = f"{100 * given.known_words:.0f} % of its words are known from training"
+        noticed.append(f"Read as a report about {about}; {share}.")
     if given.tokens_cut:
         noticed.append(f"Longer than the model reads: the last {given.tokens_cut} tokens were left out.")
     placed = [f"{one.measure.words}: {one.distance:.2f} of {one.limit.value:.2f}" for one in given.placed]
@@ -173,7 +171,7 @@ def contribution(one: Judgement) -> str:
             continue
         change = one.probability - without
         verb = "leaves it as it is" if abs(change) < 0.005 else f"{'raises' if change > 0 else 'lowers'} it"
-        sentences.append(f"The {part.words} {verb} (without: {_percent(without)}).")
+        sentences.append(f"The {part.words} {verb} (without: {percent(without)}).")
     return " ".join(sentences)
 
 
@@ -185,7 +183,7 @@ def _agreement(judgements: Sequence[Judgement]) -> list[Section]:
         [
             one.finding.label,
             Cell(one.agreement, tone="warn" if one.agreement == "disagree" else ""),
-            ", ".join(f"{part.words} {_percent(value)}" for part, value in one.alone.items() if value is not None),
+            ", ".join(f"{part.words} {percent(value)}" for part, value in one.alone.items() if value is not None),
             _prevalence(one),
         ]
         for one in marked
@@ -209,9 +207,9 @@ def _explanations(assessment: Assessment) -> list[Section]:
         effects = assessment.sentences
         blocks.append(
             Table(
-                f"Probability of {effects.finding} ({_percent(effects.whole)}) without each sentence of the report",
+                f"Probability of {effects.finding} ({percent(effects.whole)}) without each sentence of the report",
                 ("Sentence", "Probability without it"),
-                [[sentence, _percent(value)] for sentence, value in effects.without],
+                [[sentence, percent(value)] for sentence, value in effects.without],
             )
         )
     if not blocks:
@@ -256,11 +254,11 @@ def _nearest(assessment: Assessment) -> Section:
 
 def _interval(one: Judgement) -> str:
     assert one.probability is not None and one.interval is not None
-    return f"{_percent(one.probability)} ({_percent(one.interval[0])} to {_percent(one.interval[1])})"
+    return f"{percent(one.probability)} ({percent(one.interval[0])} to {percent(one.interval[1])})"
 
 
 def _prevalence(one: Judgement) -> str:
-    return "-" if one.finding.prevalence is None else _percent(one.finding.prevalence)
+    return "-" if one.finding.prevalence is None else percent(one.finding.prevalence)
 
 
 def _auroc(one: Judgement) -> str:
@@ -273,7 +271,7 @@ def _auroc(one: Judgement) -> str:
     return f"{curve.auroc:.2f} ({curve.auroc_ci95[0]:.2f} to {curve.auroc_ci95[1]:.2f}); {support}"
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
     """Whole percents, save where they would read as impossible or certain."""
     if value < 0.005:
         return "under 1 %"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,10 @@ from more_model.assess.reference import (
     whole_reference,
     write_reference,
 )
-from more_model.assess.vocabulary import vocabulary
+from more_model.assess.vocabulary import Vocabularies, vocabulary
 from more_model.checkpoint import TrainedModel
 from more_model.cohort_file import Cohort
+from more_model.data.preprocessing import Preprocessing
 from more_model.data.store_files import read_manifest
 from more_model.data.study import Modality, Split
 from more_model.errors import ConfigError, DataError
@@ -50,8 +52,18 @@ from more_model.training.examples import Examples
 from more_model.training.words import about
 
 _PORTION = 1024
-#: Good inputs of one kind that may be refused as strange, unless told otherwise.
-FALSE_REFUSALS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareSettings:
+    """``false_refusals``: good inputs of one kind that may be refused as strange. ``replicates`` and ``seed`` are those
+    of bootstrap intervals."""
+
+    false_refusals: float = 0.05
+    batch_size: int = 128
+    threads: int = 2
+    replicates: int = 500
+    seed: int = 0
 
 
 def prepare_reference(
@@ -60,72 +72,78 @@ def prepare_reference(
     cohort: Cohort,
     prompts: PromptSet,
     out: Path,
+    settings: PrepareSettings,
     *,
-    false_refusals: float = FALSE_REFUSALS,
-    batch_size: int = 128,
-    threads: int = 2,
-    replicates: int = 500,
-    seed: int = 0,
     overwrite: bool = False,
     progress: OnProgress = lambda _stage, _done, _total: None,
 ) -> Reference:
     """Write a reference to ``out``, whole or not at all, and open it.
 
     Training patients teach the fusion and are searched among, validation patients calibrate and set the limits.
-    ``fingerprint`` is that of the checkpoint's base. ``replicates`` and ``seed`` are those of bootstrap intervals.
+    ``fingerprint`` is that of the checkpoint's base.
 
     Raises:
         ConfigError: ``out`` holds something already, or the prompt set has classes that exclude each other.
         DataError: the training or the validation patients are none, or no finding can be judged.
         StoreError: a store was written with another preprocessing than the model's.
     """
-    if prompts.exclusive:
-        raise ConfigError(f"prompts {prompts.name}", ["its classes exclude each other; findings do not"])
-    for site in cohort.sites:
-        read_manifest(site.store.folder, trained.config.preprocessing)
-    splits = [cohort.examples.of_split(split) for split in (Split.TRAIN, Split.VALIDATION)]
-    for name, part in zip(("training", "validation"), splits, strict=True):
-        if not len(part):
-            raise DataError(
-                f"the cohort has no {name} patients", remedy="give a cohort file whose [split] sets some aside"
-            )
+    splits = _usable_splits(trained, cohort, prompts)
     with whole_reference(out, overwrite=overwrite) as draft:
         train, validation = (
-            _embedded(trained, part, prompts.tasks, f"Embedding {name} patients", batch_size, threads, progress)
+            _embedded(trained, part, prompts.tasks, f"Embedding {name} patients", settings, progress)
             for name, part in zip(("training", "validation"), splits, strict=True)
         )
         progress("Fitting", 0, 1)
         evidence = fit_evidence(train, validation, prompts.tasks)
+        calibrations, tables = calibrate(
+            evidence, validation, prompts.tasks, replicates=settings.replicates, seed=settings.seed
+        )
+        _require_curves(calibrations)
+        domain = _fit_domain(splits, (train, validation), trained.config.preprocessing, settings.false_refusals)
         progress("Fitting", 1, 1)
-        progress("Calibrating", 0, 1)
-        calibrations, tables = calibrate(evidence, validation, prompts.tasks, replicates=replicates, seed=seed)
-        progress("Calibrating", 1, 1)
-        if not any(found.curves for found in calibrations.values()):
-            raise DataError(
-                "no finding has enough validation patients to be calibrated",
-                remedy="set more patients aside for validation, or give a larger cohort",
-                avoid="show scores that are not calibrated as if they were probabilities",
-            )
-        rate_hz = trained.config.preprocessing.ecg_rate_hz
-        progress("Measuring distances", 0, 1)
-        domain = _fit_domain(splits, (train, validation), rate_hz, false_refusals)
-        progress("Measuring distances", 1, 1)
         header = Header(
             model=_model_facts(trained, fingerprint),
             cohort=_cohort_facts(cohort),
             prompts=prompts.name,
-            false_refusals=false_refusals,
+            false_refusals=settings.false_refusals,
             findings=_findings(prompts, train, calibrations),
             selections={name: SelectionFacts.model_validate(table) for name, table in tables.items()},
             limits=dict(domain.limits),
         )
-        known = {kind: vocabulary(text for text in _texts(splits[0], kind) if text is not None) for kind in KINDS}
-        write_reference(draft, header, evidence, domain, known)
+        write_reference(draft, header, evidence, domain, _vocabularies(splits[0]))
         build_index(
-            trained, [cohort], draft / INDEX, splits=[Split.TRAIN], batch_size=batch_size, threads=threads,
-            replicates=0, progress=progress,
+            trained, [cohort], draft / INDEX, splits=[Split.TRAIN], batch_size=settings.batch_size,
+            threads=settings.threads, replicates=0, progress=progress,
         )  # fmt: skip
     return Reference.open(out, model_digest=trained.digest)
+
+
+def _usable_splits(trained: TrainedModel, cohort: Cohort, prompts: PromptSet) -> tuple[Examples, Examples]:
+    """Training and validation patients; raises as `prepare_reference` does."""
+    if prompts.exclusive:
+        raise ConfigError(f"prompts {prompts.name}", ["its classes exclude each other; findings do not"])
+    for site in cohort.sites:
+        read_manifest(site.store.folder, trained.config.preprocessing)
+    train, validation = (cohort.examples.of_split(split) for split in (Split.TRAIN, Split.VALIDATION))
+    for name, part in (("training", train), ("validation", validation)):
+        if not len(part):
+            raise DataError(
+                f"the cohort has no {name} patients", remedy="give a cohort file whose [split] sets some aside"
+            )
+    return train, validation
+
+
+def _require_curves(calibrations: Mapping[LabelTask, Calibrations]) -> None:
+    if not any(found.curves for found in calibrations.values()):
+        raise DataError(
+            "no finding has enough validation patients to be calibrated",
+            remedy="set more patients aside for validation, or give a larger cohort",
+            avoid="show scores that are not calibrated as if they were probabilities",
+        )
+
+
+def _vocabularies(train: Examples) -> Vocabularies:
+    return {kind: vocabulary(text for text in _texts(train, kind) if text is not None) for kind in KINDS}
 
 
 def _embedded(
@@ -133,11 +151,10 @@ def _embedded(
     examples: Examples,
     tasks: Sequence[LabelTask],
     stage: str,
-    batch_size: int,
-    threads: int,
+    settings: PrepareSettings,
     progress: OnProgress,
 ) -> Patients:
-    facts = {"tokenizer": trained.tokenizer, "max_tokens": trained.max_tokens, "threads": threads}
+    facts = {"tokenizer": trained.tokenizer, "max_tokens": trained.max_tokens, "threads": settings.threads}
     labels = [task.label for task in tasks]
     portions = []
     for start in range(0, len(examples), _PORTION):
@@ -145,7 +162,7 @@ def _embedded(
         rows = slice(start, start + _PORTION)
         part = Examples(examples.triplets[rows], examples.source_of[rows], examples.sources)
         portions.append(embedded_set(trained.model, part, labels, **facts))
-    reports = {kind: _report_embeddings(trained, _texts(examples, kind), kind, batch_size, threads) for kind in KINDS}
+    reports = {kind: _report_embeddings(trained, _texts(examples, kind), kind, settings) for kind in KINDS}
     progress(stage, len(examples), len(examples))
     return Patients(_finite(EmbeddedSet.concatenate(portions), examples), reports)
 
@@ -163,12 +180,12 @@ def _texts(examples: Examples, kind: Modality) -> list[str | None]:
 
 
 def _report_embeddings(
-    trained: TrainedModel, texts: Sequence[str | None], kind: Modality, batch_size: int, threads: int
+    trained: TrainedModel, texts: Sequence[str | None], kind: Modality, settings: PrepareSettings
 ) -> Float32:
     """[n, width], rows of NaN where there is no text; equal texts are embedded once."""
     place = {text: number for number, text in enumerate(dict.fromkeys(text for text in texts if text is not None))}
     worded = [about(kind, text) for text in place]
-    vectors = embed_in_batches(trained, worded, batch_size=batch_size, threads=threads)
+    vectors = embed_in_batches(trained, worded, batch_size=settings.batch_size, threads=settings.threads)
     rows = np.full((len(texts), trained.model.text.embedding), np.nan, dtype=np.float32)
     present = [row for row, text in enumerate(texts) if text is not None]
     rows[present] = vectors[[place[text] for text in texts if text is not None]]
@@ -176,10 +193,11 @@ def _report_embeddings(
 
 
 def _fit_domain(
-    splits: Sequence[Examples], patients: Sequence[Patients], rate_hz: int, false_refusals: float
+    splits: Sequence[Examples], patients: Sequence[Patients], preprocessing: Preprocessing, false_refusals: float
 ) -> Domain:
     train, validation = (
-        _measured(examples, embedded, rate_hz) for examples, embedded in zip(splits, patients, strict=True)
+        _measured(examples, embedded, preprocessing.ecg_rate_hz)
+        for examples, embedded in zip(splits, patients, strict=True)
     )
     return fit_domain(train, validation, false_refusals=false_refusals)
 

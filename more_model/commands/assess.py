@@ -80,7 +80,7 @@ def assess(
 
 
 def _as_text(assessment: Assessment, out: Path) -> str:
-    from more_model.assess.page import PAGE
+    from more_model.assess.page import PAGE, percent
 
     synthetic = "SYNTHETIC TRAINING COHORT. " if assessment.header.cohort.synthetic else ""
     lines = [f"{synthetic}For research use only."]
@@ -88,8 +88,8 @@ def _as_text(assessment: Assessment, out: Path) -> str:
     known = sorted((one for one in assessment.judgements if one.informative), key=lambda one: -one.lift)
     for one in known:
         assert one.probability is not None
-        prevalence = "" if one.finding.prevalence is None else f", {one.finding.prevalence:.0%} in training"
-        lines.append(f"  {one.finding.label}: {one.probability:.0%}{prevalence}")
+        prevalence = "" if one.finding.prevalence is None else f", {percent(one.finding.prevalence)} in training"
+        lines.append(f"  {one.finding.label}: {percent(one.probability)}{prevalence}")
     others = len(assessment.judgements) - len(known)
     if others:
         lines.append(f"  {others} findings more cannot be told from these inputs.")

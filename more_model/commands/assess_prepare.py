@@ -54,12 +54,13 @@ def assess_prepare(
     Example: more-model assess-prepare --checkpoint runs/demo/checkpoints/federated.safetensors --data runs/demo --out reference
     """  # noqa: E501 - an example is one line
     with exit_on_error():
-        from more_model.assess.prepare import prepare_reference
+        from more_model.assess.prepare import PrepareSettings, prepare_reference
         from more_model.checkpoint import load_checkpoint, read_fingerprint
         from more_model.cohort_file import load_cohort
         from more_model.evaluation.prompt_sets import load_prompts
         from more_model.training.loop import resolve_device
 
+        settings = PrepareSettings(false_refusals, batch_size, threads, replicates, seed)
         with shown_progress() as progress:
             made = prepare_reference(
                 load_checkpoint(checkpoint, base=base, device=resolve_device(device)),
@@ -67,11 +68,7 @@ def assess_prepare(
                 load_cohort(data),
                 load_prompts(prompts),
                 out,
-                false_refusals=false_refusals,
-                batch_size=batch_size,
-                threads=threads,
-                replicates=replicates,
-                seed=seed,
+                settings,
                 overwrite=overwrite,
                 progress=progress,
             )

@@ -15,7 +15,8 @@ from more_model.report.blocks import Section
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a page says. ``kind`` heads it ("Evaluation report"), ``cautions`` are shown before all sections."""
+    """What a page says. ``kind`` heads it ("Evaluation report"), ``cautions`` are shown before all sections,
+    ``synthetic_words`` stand in the banner of a page with ``synthetic``."""
 
     kind: str
     title: str
@@ -23,6 +24,7 @@ class Page:
     subtitle: str = ""
     cautions: Sequence[str] = ()
     synthetic: bool = False
+    synthetic_words: str = "Every patient here was generated. No figure on this page says anything about real patients."
     footer: str = ""
 
 

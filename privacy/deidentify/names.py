@@ -77,6 +77,7 @@ SURNAMES: Final = _words(
 NOT_NAMES: Final = _words(
     """
     dr drs prof mr mrs ms miss doctor herr herrn frau
+    addendum conclusion date final history reason signed status summary time type wet
     absent abdomen acute ap attending biopsy bilateral bronchoscopy cardiology catheter chest clinical clinician
     colleague comparison ct echo echocardiography emergency erect examination exam female findings follow frontal
     hospital icu impression indication intubated left lateral male medicine mri none normal not note nurse

@@ -20,7 +20,7 @@ from privacy.deidentify.finding import Kind
 REMOVED: Final = re.compile(
     r"\[\*\*.*?\*\*\]|\bX{3,}\b"
     r"|[\[<](?i:redacted|removed|deleted|anonymi[sz]ed|name|date|phone|age|id|mrn|location|hospital|entfernt)"
-    r"[^\]>]{0,20}[\]>]"
+    r"[ _#-]?\d{0,3}[\]>]"
 )
 
 _LONG = (

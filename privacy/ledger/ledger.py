@@ -22,7 +22,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class Reservation:
     number: int
     steps: int
     anchor: Anchor
-    secret: bytes
+    secret: bytes = field(repr=False)
     taken: int = 0
     closed: bool = False
 

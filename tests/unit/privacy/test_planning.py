@@ -89,6 +89,8 @@ def test_all_faults_of_a_plan_at_once() -> None:
         make_plan(Cohort("patient-groups", 10, 20, group_size=2), 0, -1.0, parameters=0)
     for words in ("20 patients a step", "groups of 2", "steps 0", "target epsilon -1", "0 parameters"):
         assert words in str(caught.value)
+    with pytest.raises(ConfigError, match=r"delta 0\.1: must be below 1 / 100"):
+        make_plan(Cohort("patient-decoupled", 100, 10), 5, 8.0, delta=0.1)
     with pytest.raises(ConfigError, match=r"largest weight 0\.05"):
         make_plan(Cohort("hospital", 10, 0, largest_weight=0.05), 5, 8.0)
 

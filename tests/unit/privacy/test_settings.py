@@ -60,6 +60,7 @@ def test_all_faults_are_found_in_one_pass() -> None:
         ({"mode": "patient-shuffled", "sampling_rate": 0.1}, "sampling_rate", "counts on no sampling"),
         ({"mode": "patient-shuffled", "expected_patients": None}, "expected_patients", "whole groups"),
         ({"mode": "hospital"}, "public_weights", "reveals it"),
+        ({"mode": "hospital"}, "expected_patients", "leave it out"),
         ({"mode": "none"}, "target_epsilon", "without a mode"),
         ({"noise_multiplier": True}, "noise_multiplier", "not true or false"),
         ({"noise_multiplier": 0.0}, "noise_multiplier", "0.01"),
@@ -107,6 +108,13 @@ def test_schedule_of_groups_counts_groups() -> None:
 def test_more_patients_a_step_than_there_are_is_refused(patients: int) -> None:
     with pytest.raises(ConfigError, match="256 patients expected a step"):
         schedule(PrivacySettings.model_validate(DECOUPLED), patients)
+
+
+def test_a_delta_that_lets_whole_patients_out_is_refused() -> None:
+    settings = PrivacySettings.model_validate({**DECOUPLED, "delta": 1e-3})
+    assert schedule(settings, 999).units == 999
+    with pytest.raises(ConfigError, match=r"delta 0\.001: must be below 1 / 1000"):
+        schedule(settings, 1000)
 
 
 @pytest.mark.parametrize("values", [{}, HOSPITAL])

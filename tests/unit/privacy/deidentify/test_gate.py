@@ -17,7 +17,7 @@ def test_a_clean_study_is_released_and_one_finding_withholds_it() -> None:
     header.Modality = "DX"
     assert study_verdict(gate, text="Clear lungs.", dataset=header, pixels=np.ones((9, 9))) == Verdict(True, {})
     header.PatientName = "Doe^Jane"
-    found = study_verdict(gate, text="Mr. Smith, Mr. Jones", dataset=header)
+    found = study_verdict(gate, text="Mr. Smith told Mr. Jones", dataset=header)
     assert found == Verdict(False, {"name": 3})
 
 

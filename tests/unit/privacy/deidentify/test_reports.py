@@ -64,7 +64,8 @@ def test_reports_of_the_synthetic_cohort_are_clean(tmp_path: Path) -> None:
     [
         "",
         "___ year old man. Chest radiograph ___. Discussed with Dr. ___ at ___ on ___.",
-        "[**Name**] seen on [**2101-3-4**], XXXX, [REDACTED], <NAME>, patient: [NAME]",
+        "[**Name**] seen on [**2101-3-4**], XXXX, [REDACTED], <NAME>, <DATE_2>, patient: [NAME 1]",
+        "PATIENT NAME:\nHISTORY: cough.\nATTENDING:\nFINAL REPORT",
         "A 12 Fr. Chest tube. MR CHEST, DR Thorax in 2 Ebenen. MS Lung. Swan-Ganz catheter, Kerley B lines.",
         "Lesion of 4.5. May represent a granuloma, grade 2. May be followed. 3.2 x 4.1 cm, 1/2, 120/80, EF 55-60%.",
         "Fractures of ribs 5/6/7, T10/11/12, C5/6. FEV1 2.51. Strength 4/5. Window -600/1500.",
@@ -91,6 +92,8 @@ def test_sentences_that_name_nobody(text: str) -> None:
         ("John A. Doe", ["name"]),
         ("informed dr. miller by phone", ["name"]),
         ("DR. LEE", ["name"]),
+        ("[Name: John Smith] <id 1234567>", ["name", "record-number"]),
+        ("Dictated by:\n  John Smith", ["name"]),
         ("J. Brown, M.D.", ["name"]),
         ("Frau Prof. Dr. med. Anna-Lena von der Heide", ["name"]),
         ("Herr Müller, geb. 12.03.1956, Hauptstraße 12, 10115 Berlin", ["name", "date", "address", "address"]),
