@@ -153,7 +153,7 @@ def test_resuming_with_another_seed_ends_with_code_2_and_loses_nothing(miniature
 
 def test_three_mistakes_end_with_code_2_before_anything_is_written(write_miniature: Write, tmp_path: Path) -> None:
     changes = {
-        "model": {"overrides": {"lora": {"rank": 0}}},
+        "model": {"overrides": {"lora": {"rank": -1}}},
         "training": {"learning_rate": -1},
         "federation": {"rounds": {"rounds": 0}},
     }

@@ -120,7 +120,7 @@ def test_wrong_questions_end_with_code_2(arguments: list[str], complaint: str) -
 
 def test_every_fault_of_a_file_is_shown(config_file: Path) -> None:
     text = config_file.read_text(encoding="utf-8")
-    text = text.replace("patch_size = 8", "patch_size = 7").replace("rank = 2", "rank = 0").replace("hidden", "hiden")
+    text = text.replace("patch_size = 8", "patch_size = 7").replace("rank = 2", "rank = -1").replace("hidden", "hiden")
     config_file.write_text(text, encoding="utf-8")
     result = run("--config", str(config_file))
     assert result.exit_code == 2

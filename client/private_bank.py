@@ -1,0 +1,90 @@
+"""The public bank: what a private patient is contrasted with, embedded with the current model and never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from client.private_units import tensors_of
+from more_model.data.study import Modality
+from more_model.model.more import More
+from more_model.training.examples import Examples
+from more_model.training.settings import TrainingSettings
+from more_model.training.views import drawn_views
+
+#: Rows embedded at once, which bounds memory.
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class PublicBank:
+    """Records that anyone may see, the same for all sites (log ``examples.digest()``).
+
+    negatives: how many of them are drawn for a step. refresh_every: steps for which one drawing is kept. The bank is
+    embedded with the model of the step that drew it; keeping it longer costs no privacy, as those weights are private
+    already, but the negatives lag behind.
+    """
+
+    examples: Examples
+    negatives: int = 256
+    refresh_every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.negatives < 1 or self.refresh_every < 1:
+            raise ValueError("negatives and refresh_every must be at least 1")
+
+
+@dataclass(frozen=True)
+class BankPairs:
+    """Embedded pairs of words and studies of one modality: ``text`` and ``study`` [b, d], ``words`` [b] as in
+    `private_units`."""
+
+    text: Tensor
+    study: Tensor
+    words: Tensor
+
+    def without(self, words: Tensor) -> BankPairs:
+        """Only pairs whose text is none of ``words``: a record that is described alike is no negative."""
+        other = ~torch.isin(self.words, words)
+        return BankPairs(self.text[other], self.study[other], self.words[other])
+
+
+EmbeddedBank = dict[Modality, BankPairs]
+
+
+@torch.no_grad()
+def embed_bank(
+    model: More, bank: PublicBank, training: TrainingSettings, *, tokenizer: Any, max_tokens: int
+) -> EmbeddedBank:
+    """A fresh drawing of the bank, embedded with ``model`` as it is now."""
+    generator = np.random.default_rng()
+    usable = bank.examples.trainable()
+    count = min(bank.negatives, len(usable))
+    drawn = [int(row) for row in generator.choice(len(usable), size=count, replace=False)]
+    device = next(model.parameters()).device
+    parts = []
+    for start in range(0, count, _AT_ONCE):
+        rows = drawn[start : start + _AT_ONCE]
+        views = [drawn_views(usable.triplets[row], training, generator) for row in rows]
+        unit = tensors_of(usable, rows, views, tokenizer=tokenizer, max_tokens=max_tokens, device=device)
+        text = model.text(unit["ids"], unit["mask"]).projection
+        pairs = {}
+        for modality, tower, studies in ((Modality.XRAY, model.xray, "xrays"), (Modality.ECG, model.ecg, "ecgs")):
+            of_text = unit[f"{modality.value}_rows"]
+            study = tower(unit[studies]).projection if len(of_text) else text[:0]
+            pairs[modality] = BankPairs(text[of_text], study, unit["words"][of_text])
+        parts.append(pairs)
+    return {modality: _joined([part[modality] for part in parts]) for modality in (Modality.XRAY, Modality.ECG)}
+
+
+def _joined(parts: Sequence[BankPairs]) -> BankPairs:
+    return BankPairs(
+        torch.cat([part.text for part in parts]),
+        torch.cat([part.study for part in parts]),
+        torch.cat([part.words for part in parts]),
+    )

@@ -1,0 +1,325 @@
+"""Private training with the real towers: what a patient can do to the model, and what is charged before."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from client.private_bank import PublicBank, embed_bank
+from client.private_loss import UnitModel, decoupled, in_group
+from client.private_training import PrivateReport, train_privately
+from client.private_units import rows_of_patients, rows_of_units, stacked, unit_tensors
+from more_model.data.study import Modality
+from more_model.errors import ConfigError, RoundError
+from more_model.training.embed import embed
+from more_model.training.settings import TrainingSettings
+from privacy.private_step import private_parameters
+from privacy.settings import PrivacySettings, Schedule, schedule
+from privacy.unit_gradients import ClippedSum, clipped_sum, gradients_one_by_one
+
+KEY = b"a key of one site, for tests only"
+#: Nothing is drawn of the texts, so that two trainings can be compared.
+PLAIN = TrainingSettings(joint_probability=1.0, sentence_probability=0.0, threads=1)
+ALMOST_NO_NOISE = 1e-7
+
+
+def private(mode: str = "patient-decoupled", **more: Any) -> PrivacySettings:
+    return PrivacySettings(mode=mode, noise_multiplier=1.0, delta=1e-3, sampling_rate=1.0, **{"clip_norm": 0.5, **more})
+
+
+@pytest.fixture
+def bank(toy_site: Any) -> PublicBank:
+    return PublicBank(toy_site([1] * 8, site="public"))
+
+
+@pytest.fixture
+def train(small_model: Any, small_tokenizer: Any, bank: PublicBank) -> Callable[..., Any]:
+    """Train a fresh model; plain gradient descent with rate 1 unless told otherwise, so that one step shows its
+    gradient. Returns the model and the report."""
+
+    def run(examples: Any, settings: PrivacySettings | None = None, **more: Any) -> tuple[Any, PrivateReport]:
+        settings = settings or private()
+        model = more.pop("model", None) or small_model()
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimiser = more.pop("optimiser", lambda parameters: torch.optim.SGD(parameters, lr=1.0))(trained)
+        patients = len({triplet.patient_id for triplet in examples.triplets})
+        planned = more.pop("planned", None) or schedule(settings, patients)
+        keywords = {
+            "steps": 1, "noise_multiplier": ALMOST_NO_NOISE, "site_key": KEY, "training": PLAIN, "max_tokens": 64,
+            "tokenizer": small_tokenizer, "charge": lambda _: None,
+        }  # fmt: skip
+        used_bank = more.pop("bank", bank)
+        return model, train_privately(model, optimiser, examples, used_bank, settings, planned, **{**keywords, **more})
+
+    return run
+
+
+def trained_vector(model: Any) -> torch.Tensor:
+    return torch.cat([p.detach().flatten().double() for p in model.parameters() if p.requires_grad])
+
+
+def matched_margin(model: Any, examples: Any, tokenizer: Any) -> float:
+    """How much nearer words are to the pictures of their own finding than to those of the others."""
+    found = embed(model, examples, tokenizer=tokenizer, max_tokens=64, threads=1)
+    similar = found.text @ found.xray.T
+    own = np.equal.outer(found.words, found.words)
+    return float(similar[own].mean() - similar[~own].mean())
+
+
+@pytest.mark.parametrize("mode", ["patient-decoupled", "patient-groups"])
+def test_learns_where_there_is_hardly_noise(
+    train: Any, small_model: Any, toy_site: Any, small_tokenizer: Any, mode: str
+) -> None:
+    held_out = toy_site([1] * 12, site="south")
+    before = matched_margin(small_model(), held_out, small_tokenizer)
+    model, report = train(
+        toy_site([1] * 16), private(mode), steps=20, optimiser=lambda ps: torch.optim.Adam(ps, lr=1e-2)
+    )
+    assert matched_margin(model, held_out, small_tokenizer) > before + 0.3
+    assert report.steps == 20
+    assert not model.training
+
+
+def test_a_patient_with_five_studies_moves_the_model_by_at_most_c(train: Any, small_model: Any, toy_site: Any) -> None:
+    start = trained_vector(small_model())
+    settings = private(clip_norm=0.05, max_studies_per_patient=5)
+    model, report = train(toy_site([5]), settings, planned=Schedule(1, 1.0, 1.0))
+    assert float((trained_vector(model) - start).norm()) == pytest.approx(0.05, rel=1e-3)
+    assert (report.counts.units, report.counts.clipped) == (1, 1)
+
+
+@pytest.mark.parametrize("mode", ["patient-decoupled", "patient-groups"])
+def test_one_patient_less_moves_the_step_by_no_more_than_declared(train: Any, toy_site: Any, mode: str) -> None:
+    settings = private(mode, clip_norm=0.05)
+    planned = schedule(settings, 8)
+    everybody, _ = train(toy_site([1] * 8), settings, planned=planned)
+    for left_out in (0, 5):
+        studies = {patient: 1 for patient in range(8) if patient != left_out}
+        others, _ = train(toy_site(studies), settings, planned=planned)
+        moved = float((trained_vector(everybody) - trained_vector(others)).norm()) * planned.expected_units
+        allowed = 0.05 if mode == "patient-decoupled" else 2 * 0.05
+        assert 0.5 * 0.05 < moved <= allowed * (1 + 1e-3)
+
+
+def clipped(model: Any, loss: Any, examples: Any, rows: list[int], tokenizer: Any) -> ClippedSum:
+    unit = unit_tensors(
+        examples, rows, TrainingSettings(), b"secret of a step", tokenizer=tokenizer, max_tokens=64,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    return clipped_sum(loss, private_parameters(model), [stacked([unit])], 0.5, gradients=gradients_one_by_one)
+
+
+@pytest.mark.parametrize("mode", ["patient-decoupled", "patient-groups"])
+def test_changing_one_patient_leaves_the_bits_of_the_other_units(
+    small_model: Any, toy_site: Any, small_tokenizer: Any, bank: PublicBank, mode: str
+) -> None:
+    model = UnitModel(small_model().eval())
+    embedded = embed_bank(model.model, bank, PLAIN, tokenizer=small_tokenizer, max_tokens=64)
+    loss = decoupled(model, embedded) if mode == "patient-decoupled" else in_group(model)
+    settings = private(mode, max_studies_per_patient=2)
+    planned = schedule(settings, 12)
+
+    def of_units(examples: Any) -> dict[frozenset[str], ClippedSum]:
+        return {
+            frozenset(examples.triplets[row].patient_id for row in rows): clipped(
+                model, loss, examples, rows, small_tokenizer
+            )
+            for rows in rows_of_units(examples, settings, planned, KEY)
+            if rows
+        }
+
+    before = of_units(toy_site([3] * 12))
+    after = of_units(toy_site({**dict.fromkeys(range(12), 3), 0: 1, 12: 2}))
+    kept = [unit for unit in before if unit in after and "north-0" not in unit]
+    assert len(kept) >= len(before) - 2
+    for unit in kept:
+        assert all(torch.equal(before[unit].sums[name], total) for name, total in after[unit].sums.items())
+    changed = next(unit for unit in before if "north-0" in unit)
+    assert any(not torch.equal(before[changed].sums[name], total) for name, total in after[changed].sums.items())
+
+
+def test_chosen_studies_do_not_depend_on_others(toy_site: Any) -> None:
+    alone = toy_site({3: 6})
+    among_others = toy_site({0: 2, 1: 5, 3: 6})
+    chosen = rows_of_patients(alone, KEY, 2)["north-3"]
+    assert [row + 7 for row in chosen] == rows_of_patients(among_others, KEY, 2)["north-3"]
+    assert {len(rows) for rows in rows_of_patients(among_others, KEY, 2).values()} == {2}
+    several = {tuple(rows_of_patients(alone, bytes([number]) * 32, 2)["north-3"]) for number in range(8)}
+    assert len(several) > 1
+
+
+def test_texts_of_a_patient_are_drawn_by_patient_and_step(toy_site: Any, small_tokenizer: Any) -> None:
+    examples = toy_site([1] * 10)
+
+    def drawn(rows: list[int], step_key: bytes) -> list[list[int]]:
+        common = {"tokenizer": small_tokenizer, "max_tokens": 64, "device": torch.device("cpu")}
+        return [unit_tensors(examples, [row], TrainingSettings(), step_key, **common)["words"].tolist() for row in rows]
+
+    assert drawn([2, 7], b"one") == [drawn([2], b"one")[0], drawn([7], b"one")[0]]
+    assert drawn(list(range(10)), b"one") != drawn(list(range(10)), b"two")
+
+
+def test_a_step_without_anybody_is_noise_alone(train: Any, small_model: Any, toy_site: Any) -> None:
+    start = trained_vector(small_model())
+    nobody = Schedule(units=6, sampling_rate=1e-12, expected_units=4.0)
+    model, report = train(toy_site([1] * 6), planned=nobody, noise_multiplier=2.0)
+    moved = trained_vector(model) - start
+    assert float(moved.std()) == pytest.approx(2.0 * 0.5 / 4.0, rel=0.1)
+    assert (moved != 0).all()
+    assert (report.counts.units, report.counts.empty_steps) == (0, 1)
+
+
+def test_charge_comes_before_anybody_is_drawn(train: Any, toy_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import client.private_training
+
+    events: list[str] = []
+    draw = client.private_training.poisson_draw
+
+    def noted(units: int, rate: float) -> Any:
+        events.append("draw")
+        return draw(units, rate)
+
+    monkeypatch.setattr(client.private_training, "poisson_draw", noted)
+    train(
+        toy_site([1] * 4),
+        steps=2,
+        charge=lambda step: events.append(f"charge {step}"),
+        on_step=lambda done, steps: events.append(f"done {done} of {steps}"),
+    )
+    assert events == ["charge 1", "draw", "done 1 of 2", "charge 2", "draw", "done 2 of 2"]
+
+
+@pytest.mark.parametrize("paid", [0, 2])
+def test_a_refused_charge_stops_before_the_step(
+    train: Any, small_model: Any, toy_site: Any, monkeypatch: pytest.MonkeyPatch, paid: int
+) -> None:
+    model, seen = small_model(), []
+
+    def charge(step: int) -> None:
+        seen.append(trained_vector(model))
+        if step > paid:
+            raise RoundError("the budget is used up")
+
+    with pytest.raises(RoundError, match="used up"):
+        train(toy_site([1] * 4), model=model, steps=5, charge=charge)
+    assert len(seen) == paid + 1
+    assert torch.equal(seen[-1], trained_vector(model))
+    assert all(not torch.equal(one, other) for one, other in itertools.pairwise(seen))
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_what_does_not_train_stays_as_it_is(train: Any, small_model: Any, toy_site: Any) -> None:
+    model = small_model()
+    model.ecg.requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    train(toy_site([1] * 4), model=model, steps=2, noise_multiplier=1.0)
+    trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == trains
+    assert not any(name.startswith("ecg.") for name in changed)
+
+
+def test_a_patient_that_is_not_finite_counts_as_nothing(train: Any, toy_site: Any) -> None:
+    examples = toy_site([1] * 4)
+    examples.sources[0].ecgs[2, 0, 0] = np.nan
+    model, report = train(examples)
+    assert torch.isfinite(trained_vector(model)).all()
+    assert (report.counts.units, report.counts.refused) == (4, 1)
+
+
+def test_a_learned_temperature_is_part_of_the_private_gradient(train: Any, small_model: Any, toy_site: Any) -> None:
+    model = small_model(temperature={"initial": 0.2, "learned": True})
+    train(toy_site([1] * 4), model=model)
+    assert float(model.log_temperature.detach()) != pytest.approx(math.log(0.2), abs=1e-6)
+
+
+def test_patients_of_the_same_words_are_no_negatives(small_model: Any, toy_site: Any, small_tokenizer: Any) -> None:
+    model = UnitModel(small_model().eval())
+    examples = toy_site({0: 1, 4: 1, 1: 1})  # 0 and 4 have the same finding
+    of_pair = {
+        rows: float(
+            sum(
+                total.norm()
+                for total in clipped(model, in_group(model), examples, list(rows), small_tokenizer).sums.values()
+            )
+        )
+        for rows in ((0, 1), (0, 2), (0,))
+    }
+    assert of_pair[0, 1] == 0
+    assert of_pair[0, 2] > 0
+    assert of_pair[0,] == 0
+
+
+def test_bank_rows_described_alike_are_left_out(small_model: Any, bank: PublicBank, small_tokenizer: Any) -> None:
+    embedded = embed_bank(small_model().eval(), bank, PLAIN, tokenizer=small_tokenizer, max_tokens=64)
+    pairs = embedded[Modality.XRAY]
+    assert pairs.text.shape == pairs.study.shape == (8, 8)
+    assert not pairs.text.requires_grad
+    left = pairs.without(pairs.words[:1])
+    assert len(left.words) == len(left.text) == len(left.study) == 6
+
+
+def test_the_bank_is_embedded_anew_as_often_as_asked(
+    train: Any, toy_site: Any, bank: PublicBank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import client.private_training
+
+    calls: list[int] = []
+
+    def noted(*arguments: Any, **keywords: Any) -> Any:
+        calls.append(1)
+        return embed_bank(*arguments, **keywords)
+
+    monkeypatch.setattr(client.private_training, "embed_bank", noted)
+    train(toy_site([1] * 2), bank=replace(bank, refresh_every=2, negatives=4), steps=5)
+    assert len(calls) == 3
+
+
+def test_report_says_what_was_public(train: Any, toy_site: Any, bank: PublicBank) -> None:
+    _, report = train(toy_site([1] * 4), private("patient-groups"), noise_multiplier=0.7)
+    assert (report.mode, report.clip_norm, report.noise_multiplier) == ("patient-groups", 0.5, 0.7)
+    assert (report.sampling_rate, report.expected_units) == (1.0, 1.0)
+    assert report.bank_digest == bank.examples.digest()
+
+
+def test_batch_norm_is_refused_with_the_reason(train: Any, small_model: Any, toy_site: Any) -> None:
+    model = small_model(normalisation="batch").eval()
+    before = trained_vector(model)
+    with pytest.raises(ConfigError, match=r"running statistics of private[\s\S]*normalisation = \"layer\""):
+        train(toy_site([1] * 4), model=model)
+    assert torch.equal(before, trained_vector(model))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (PrivacySettings(), 'mode "none"'),
+        (PrivacySettings(mode="patient-shuffled", noise_multiplier=1, delta=1e-3, expected_patients=4), "shuffled"),
+    ],
+)
+def test_other_modes_are_refused(train: Any, toy_site: Any, settings: PrivacySettings, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(toy_site([1] * 4), settings, planned=Schedule(4, 1.0, 4.0))
+
+
+def test_a_bank_that_is_not_public_or_too_small_is_refused(train: Any, toy_site: Any) -> None:
+    site = toy_site([1] * 4)
+    with pytest.raises(ConfigError, match="patients of this site"):
+        train(site, bank=PublicBank(site))
+    with pytest.raises(ConfigError, match="fewer than 4 patients with a pair of words and ecg"):
+        train(site, bank=PublicBank(toy_site([2] * 3, site="public")))
+    with pytest.raises(ValueError, match="at least 1"):
+        PublicBank(site, refresh_every=0)
+
+
+def test_a_site_without_a_pair_is_refused(train: Any, toy_site: Any) -> None:
+    nobody = toy_site([1] * 4).where(lambda _: False)
+    with pytest.raises(RoundError, match="no study with words"):
+        train(nobody, planned=Schedule(4, 1.0, 4.0))
