@@ -3,6 +3,10 @@
 `privacy` holds the mechanism; here it meets the model, the examples of a site and the public bank. The towers run on
 one unit at a time (the text tower looks at lengths, which vectorisation cannot express), in evaluation mode and in
 float32: nothing is drawn by position and nothing is normalised across patients.
+
+Start from a model that was trained on public records, such as the bank itself. `patient-decoupled` from a cold start
+first draws all embeddings together: the bank, which has no gradient, does not move away, and only after tens of steps
+do findings come apart. Under noise, such steps are budget thrown away.
 """
 
 from __future__ import annotations
@@ -116,20 +120,8 @@ def train_privately(
             if step > 1 and (step - 1) % public_bank.refresh_every == 0:
                 loss = _loss(unit_model, public_bank, settings, training, words)
             rows = [units[number] for number in poisson_draw(len(units), schedule.sampling_rate)]
-            private = private_step(
-                loss,
-                private_parameters(unit_model),
-                _one_by_one(usable, rows, training, device, words),
-                clip_norm=settings.clip_norm,
-                noise_multiplier=noise_multiplier,
-                expected_units=schedule.expected_units,
-                gradients=gradients_one_by_one,
-            )
-            optimiser.zero_grad(set_to_none=True)
-            put_gradient(unit_model, private.gradient)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            drawn.append(private.drawn)
+            chunks = _one_by_one(usable, rows, training, device, words)
+            drawn.append(_step(unit_model, optimiser, loss, chunks, settings, schedule, noise_multiplier))
             if on_step is not None:
                 on_step(step, steps)
     return PrivateReport(
@@ -142,6 +134,32 @@ def train_privately(
         bank_digest=public_bank.examples.digest(),
         counts=_counts(drawn),
     )
+
+
+def _step(
+    model: UnitModel,
+    optimiser: torch.optim.Optimizer,
+    loss: LossOfUnit,
+    chunks: Iterator[Unit],
+    settings: PrivacySettings,
+    schedule: Schedule,
+    noise_multiplier: float,
+) -> ClippedSum:
+    private = private_step(
+        loss,
+        private_parameters(model),
+        chunks,
+        clip_norm=settings.clip_norm,
+        noise_multiplier=noise_multiplier,
+        expected_units=schedule.expected_units,
+        gradients=gradients_one_by_one,
+    )
+    # Whatever gradient lay there was neither clipped nor noised.
+    optimiser.zero_grad(set_to_none=True)
+    put_gradient(model, private.gradient)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return private.drawn
 
 
 def _loss(
@@ -180,11 +198,12 @@ def _counts(drawn: Sequence[ClippedSum]) -> SiteCounts:
 
 
 def _check_batch_norm(model: More) -> None:
-    """Evaluation mode would keep it from mixing patients, but its statistics travel as they are, and a model that has
-    them was trained by mixing."""
+    """Refuse BatchNorm, frozen or not: `module_faults` would let it pass in evaluation mode, which is no way out here,
+    as everything before it trains."""
     faults = [
-        f"{name}: BatchNorm normalises each record by the others of its batch and keeps running statistics of private "
-        'data, which travel without clipping and noise. Instead: normalisation = "layer" in the model configuration'
+        f"{name}: BatchNorm, while it trains, normalises each record by the others of its batch and keeps running "
+        "statistics of private data, which travel without clipping and noise; in evaluation mode those statistics "
+        'grow stale. Instead: normalisation = "layer" in the model configuration'
         for name, part in model.named_modules()
         if isinstance(part, _BatchNorm)
     ]
@@ -197,9 +216,13 @@ def _check_batch_norm(model: More) -> None:
         )
 
 
-def _trained_modalities(model: More) -> list[Modality]:
+def _modalities_to_try(model: More) -> list[Modality]:
+    """Those whose towers train; both where only the text tower does."""
     towers = ((Modality.XRAY, model.xray), (Modality.ECG, model.ecg))
-    return [modality for modality, tower in towers if any(parameter.requires_grad for parameter in tower.parameters())]
+    trained = [
+        modality for modality, tower in towers if any(parameter.requires_grad for parameter in tower.parameters())
+    ]
+    return trained or [modality for modality, _ in towers]
 
 
 def _check_bank(model: More, bank: PublicBank, examples: Examples) -> None:
@@ -210,7 +233,7 @@ def _check_bank(model: More, bank: PublicBank, examples: Examples) -> None:
     faults += [
         f"the public bank has fewer than {_PROBED_PATIENTS} patients with a pair of words and {modality.value}, so "
         "there is nothing to contrast with and to try the model on; add some, or freeze that tower"
-        for modality in _trained_modalities(model)
+        for modality in _modalities_to_try(model)
         if len(_alone(bank.examples, modality)) < _PROBED_PATIENTS
     ]
     if faults:
@@ -228,7 +251,7 @@ def _check_isolation(
     size = 2 if settings.mode == "patient-groups" else 1
     device = next(model.parameters()).device
     probes = []
-    for modality in _trained_modalities(model.model):
+    for modality in _modalities_to_try(model.model):
         alone = _alone(bank.examples, modality)
         views = [whole_views(triplet, together=False) for triplet in alone.triplets]
         probes.append(

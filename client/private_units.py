@@ -111,7 +111,7 @@ def tensors_of(
 def stacked(units: Sequence[Unit]) -> Unit:
     """Units of equal shapes with one more dimension in front; texts may differ in length."""
     longest = max(unit["ids"].shape[1] for unit in units)
-    # The text tower does not look at what the mask hides, whatever stands there.
+    # A unit that trains is stacked alone and not padded; this is for the public units that the model is tried out on.
     even = [
         {name: _lengthened(leaf, longest) if name in {"ids", "mask"} else leaf for name, leaf in unit.items()}
         for unit in units

@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from more_model.data.pairing import PairingRule, pair
+from more_model.data.preprocessing import Preprocessing
 from more_model.data.sources import resolve
 from more_model.data.split import SplitRule, assign_splits
 from more_model.data.store import SiteStore
@@ -71,16 +72,16 @@ class Cohort:
         return Examples.merged([site.examples for site in self.sites])
 
 
-def load_cohort(path: Path) -> Cohort:
+def load_cohort(path: Path, *, preprocessing: Preprocessing | None = None) -> Cohort:
     """A cohort file, a folder that holds one (such as a run directory), or a single site store.
 
     Raises:
         ConfigError: the file is not valid (all faults).
         DataError: there is none, or its stores have no study.
-        StoreError: a store is damaged.
+        StoreError: a store is damaged, or was written with another preprocessing than the one given.
     """
     file = _file_of(path)
-    stores = [SiteStore.open_read(folder) for folder in file.stores]
+    stores = [SiteStore.open_read(folder, preprocessing=preprocessing) for folder in file.stores]
     records = [record for store in stores for record in store.records]
     if not records:
         raise DataError(f"{path}: the stores hold no study", remedy="ingest first (more-client ingest)")

@@ -121,7 +121,7 @@ def _checked(
     from more_model.explain.pointing import read_lesions
     from more_model.training.words import PREFIX
 
-    cohort = load_cohort(data)
+    cohort = load_cohort(data, preprocessing=trained.config.preprocessing)
     films = {} if lesions is None else read_lesions(lesions)
     worded = load_prompts(prompts).with_prefix(
         {part.value: f"{PREFIX[part]} " for part in (Modality.XRAY, Modality.ECG)}

@@ -17,7 +17,6 @@ from more_model.commands.options import (
     Device,
     Out,
     Overwrite,
-    Replicates,
     Seed,
     Threads,
 )
@@ -52,7 +51,7 @@ def index(
         list[Split] | None, typer.Option("--split", help="Only patients of this split; may be given several times.")
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Studies embedded at once.")] = 128,
-    replicates: Replicates = 200,
+    replicates: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of patients; 0: no intervals.")] = 200,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     device: Device = "auto",

@@ -88,7 +88,9 @@ def build(
     ] = None,
     washout_days: Annotated[int, typer.Option(min=0, help="Days that must pass between the two sessions.")] = 28,
     title: Annotated[str, typer.Option(help="What the readers see as the study's name.")] = "Reader study",
-    image_px: Annotated[int, typer.Option(min=64, help="Longest side of a picture.")] = 1024,
+    image_px: Annotated[
+        int, typer.Option(min=64, help="With --cases: longest side of a picture file; drawn ECGs keep their scale.")
+    ] = 1024,
     seed: Seed = 0,
     threads: Threads = 2,
     overwrite: Overwrite = False,
@@ -200,7 +202,7 @@ def _drawn(choice: CohortChoice) -> tuple[list[Case], bool]:
     from more_model.reader_study.from_cohort import cohort_cases
 
     trained = load_checkpoint(choice.checkpoint, base=choice.base)
-    cohort = load_cohort(choice.data)
+    cohort = load_cohort(choice.data, preprocessing=trained.config.preprocessing)
     prompts = load_prompts(choice.prompts, required=choice.labels).only(choice.labels)
     cases = cohort_cases(
         trained, cohort, prompts, count=choice.count, seed=choice.seed, threads=choice.threads,

@@ -109,7 +109,7 @@ def _opened_protocol(
     )
     bed = make_bed(examples, tasks, settings.uncertainty)
     facts = {"protocol": dict(cohort.facts), **{name: counts[name] for name in ("studies", "stored", "refused")}}
-    blank = settings.blank if known.leaves_blanks else None
+    blank = settings.blank if known.leaves_blanks or settings.uncertainty == "published" else None
     return Source(bed, known.title, subset, facts, cohort.notes, blank, synthetic=False), prompts
 
 
@@ -122,15 +122,16 @@ def _chosen(tasks: Sequence[LabelTask], labels: Sequence[str], name: str) -> tup
 
 
 def _opened_cohort(
-    settings: EvaluationSettings, _trained: TrainedModel, _folder: RunFolder, _on_progress: OnProgress
+    settings: EvaluationSettings, trained: TrainedModel, _folder: RunFolder, _on_progress: OnProgress
 ) -> tuple[Source, PromptSet | None]:
     _refuse_choices(settings.choice)
-    cohort = load_cohort(settings.data)
+    cohort = load_cohort(settings.data, preprocessing=trained.config.preprocessing)
     tasks = tasks_of_cohort(cohort, settings.labels, load_prompts(settings.prompts or COHORT_PROMPTS).tasks)
     bed = make_bed(cohort.examples, tasks, settings.uncertainty)
     facts = {"sites": {site.name: len(site.examples) for site in cohort.sites}}
     notes = ("Triplets of a cohort file, split by patient as in the training that it belongs to.",)
-    source = Source(bed, "Cohort", "test", facts, notes, blank=None, synthetic=cohort.synthetic)
+    blank = settings.blank if settings.uncertainty == "published" else None
+    source = Source(bed, "Cohort", "test", facts, notes, blank=blank, synthetic=cohort.synthetic)
     return source, _prompts(settings, COHORT_PROMPTS, tasks)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from more_model.errors import DataError
 from more_model.evaluation.auroc import auroc
-from more_model.evaluation.embedded import EmbeddedSet, Float64, LabelTask, UncertaintyPolicy
+from more_model.evaluation.embedded import EmbeddedSet, Float64, LabelTask, ScoredLabel, UncertaintyPolicy
 from more_model.evaluation.prompt_sets import PromptSet
 from more_model.evaluation.summary import label_names
 from more_model.evaluation.uncertainty import settled
@@ -47,6 +47,10 @@ class PromptDraws:
         }
 
 
+def _as_scored(scored: ScoredLabel) -> ScoredLabel:
+    return scored
+
+
 def prompt_draws(
     embedded: EmbeddedSet,
     prompts: PromptSet,
@@ -56,11 +60,13 @@ def prompt_draws(
     wordings: int | None = None,
     seed: int = 0,
     policy: UncertaintyPolicy = "ignore",
+    merged: Callable[[ScoredLabel], ScoredLabel] = _as_scored,
 ) -> PromptDraws:
     """Zero-shot AUROC per label and macro, for seeds ``seed`` .. ``seed`` + ``draws`` - 1, with ``wordings`` a side.
 
     None keeps half of a side's wordings, at least one; a side with fewer than asked for is used whole. ``encode`` maps
     k texts to [k, d] and is called once, as in `encode_prompts`. A label is refused where `auroc` refuses it.
+    ``merged`` may make one row of several, such as the films of one examination.
     Raises DataError for fewer than one draw or wording.
     """
     if draws < 1 or (wordings is not None and wordings < 1):
@@ -80,8 +86,14 @@ def prompt_draws(
         if not stated.any():
             refused[names[task]] = f"no row with this label has an embedding of modality {task.modality}"
             continue
-        rows = embedded.embedding(task.modality)[stated]
-        found = [auroc(target[stated], _scores(rows, prompts, sides, position)) for sides in drawn]
+        part = embedded.select(stated)
+        rows = part.embedding(task.modality)
+        found = []
+        for sides in drawn:
+            scores = _scores(rows, prompts, sides, position)
+            scored = ScoredLabel(task, target[stated], scores, part.patient, part.site, attributes=part.attributes)
+            scored = merged(scored)
+            found.append(auroc(scored.y, scored.score))
         values = [result.value for result in found if result.value is not None]
         if len(values) == draws:
             per_label[names[task]] = tuple(values)
@@ -99,6 +111,7 @@ def wording_spread(
     draws: int = DRAWS,
     seed: int = 0,
     policy: UncertaintyPolicy = "ignore",
+    merged: Callable[[ScoredLabel], ScoredLabel] = _as_scored,
 ) -> dict[str, Any]:
     """How far single wordings disagree, ready for JSON: draws of one wording a side.
 
@@ -106,7 +119,7 @@ def wording_spread(
     ``flips`` (labels whose AUROC is below 0.5 with one wording and above it with another), ``refused``, ``draws``. A
     label with one wording a side cannot vary. Seeds and errors as in `prompt_draws`.
     """
-    found = prompt_draws(embedded, prompts, encode, draws=draws, wordings=1, seed=seed, policy=policy)
+    found = prompt_draws(embedded, prompts, encode, draws=draws, wordings=1, seed=seed, policy=policy, merged=merged)
     return {
         "draws": draws,
         "macro": spread(found.macro),

@@ -10,6 +10,7 @@ import numpy as np
 
 from more_model.data.study import Split
 from more_model.evaluation.auroc import auroc
+from more_model.evaluation.bed import per_case
 from more_model.evaluation.embedded import LabelTask
 from more_model.evaluation.metrics_table import measure
 from more_model.evaluation.modes import Evaluated, Outcome
@@ -198,6 +199,6 @@ def _wording(asked: Evaluated, prompts: PromptSet) -> dict[str, Any]:
     return {
         "set": prompts.name,
         "texts": len(prompts.texts()),
-        "halves": prompt_draws(embedded, prompts, asked.encode).to_dict(),
-        "single_wordings": wording_spread(embedded, prompts, asked.encode),
+        "halves": prompt_draws(embedded, prompts, asked.encode, merged=per_case).to_dict(),
+        "single_wordings": wording_spread(embedded, prompts, asked.encode, merged=per_case),
     }

@@ -80,7 +80,10 @@ def _read(root: Path, choice: ProtocolChoice) -> EvaluationCohort:
         [*train, *test],
         split,
         EDEMA_PROTOCOL.tasks,
-        case={} if chosen.evaluated.by_image else {film.study_id: film.group_id for film in test},
+        # Validation too: what calibrates the means over an examination's films has to see such means.
+        case={}
+        if chosen.evaluated.by_image
+        else {film.study_id: film.group_id for film in [*train, *test] if split[film.study_id] is not Split.TRAIN},
         facts={**chosen.facts, "training images of evaluation patients, left out": len(trainable) - len(train)},
         notes=[
             *chosen.notes,

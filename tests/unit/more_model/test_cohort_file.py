@@ -10,7 +10,7 @@ import pytest
 
 from more_model.cohort_file import load_cohort
 from more_model.data.study import Split
-from more_model.errors import ConfigError, DataError
+from more_model.errors import ConfigError, DataError, StoreError
 
 if TYPE_CHECKING:
     from simulation.workbench import Workbench
@@ -44,6 +44,13 @@ def test_paths_are_taken_from_the_files_own_folder(miniature_run: Any, tmp_path:
     cohort = load_cohort(tmp_path / "own.toml")
     assert {triplet.split for triplet in cohort.examples.triplets} == {Split.TEST}
     assert not cohort.synthetic
+
+
+def test_stores_of_another_preprocessing_than_the_models_are_refused(miniature_run: Any) -> None:
+    own = load_cohort(miniature_run.out).sites[0].store.preprocessing
+    assert load_cohort(miniature_run.out, preprocessing=own).sites
+    with pytest.raises(StoreError, match="preprocessing"):
+        load_cohort(miniature_run.out, preprocessing=own.model_copy(update={"ecg_scaling": "minmax"}))
 
 
 def test_what_is_no_cohort_is_refused(miniature_run: Any, tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from more_model.errors import DataError
 from more_model.evaluation.auroc import auroc
+from more_model.evaluation.bed import per_case
 from more_model.evaluation.embedded import LabelTask
 from more_model.evaluation.prompt_draws import prompt_draws, spread, wording_spread
 from more_model.evaluation.prompt_sets import LabelPrompts, PromptSet
@@ -62,6 +64,23 @@ def test_all_wordings_of_both_sides_are_the_ensemble(embedded) -> None:
     for scored in zero_shot(embedded, prompts, encode_prompts(prompts, encode)):
         assert found.per_label[scored.task.label] == (auroc(scored.y, scored.score).value,) * 3
     assert found.macro == pytest.approx([np.mean([values[0] for values in found.per_label.values()])] * 3)
+
+
+def test_rows_of_one_case_are_merged_before_they_are_ranked(embedded) -> None:
+    case = [str(row // 2) for row in range(60)]
+    pairs = replace(
+        embedded,
+        site=["north"] * 60,
+        attributes={"case": case},
+        labels={"Mass": np.repeat(embedded.labels["Mass"][::2], 2)},
+    )
+    prompts = PromptSet("mine", (STEADY,))
+    (scored,) = zero_shot(pairs, prompts, encode_prompts(prompts, encode))
+    whole = per_case(scored)
+    assert len(whole.y) == 30
+    merged = prompt_draws(pairs, prompts, encode, draws=1, wordings=9, merged=per_case)
+    assert merged.macro == (auroc(whole.y, whole.score).value,)
+    assert merged.macro != prompt_draws(pairs, prompts, encode, draws=1, wordings=9).macro
 
 
 def test_a_draw_of_one_wording_is_that_wording(embedded) -> None:
