@@ -1,12 +1,7 @@
-"""A second opinion where Opacus' assumptions hold: per-unit gradients and the add-remove epsilon.
-
-Runs as soon as pyproject.toml lists opacus, and then fails, not skips, where it cannot be imported.
-"""
+"""A second opinion where Opacus' assumptions hold: per-unit gradients and the add-remove epsilon."""
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,15 +10,6 @@ from torch import nn
 
 from privacy.accounting import epsilon
 from privacy.unit_gradients import clipped_sum, unit_gradients
-
-PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))
-LISTED = [
-    *PROJECT["project"]["dependencies"],
-    *(name for group in PROJECT["dependency-groups"].values() for name in group if isinstance(name, str)),
-]
-pytestmark = pytest.mark.skipif(
-    not any(entry.startswith("opacus") for entry in LISTED), reason="pyproject.toml does not list opacus"
-)
 
 
 @pytest.mark.parametrize(("z", "rate", "steps"), [(1.0, 0.0256, 1000), (2.0, 0.1, 200)])
