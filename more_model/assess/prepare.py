@@ -23,6 +23,7 @@ from more_model.assess.domain import (
 from more_model.assess.evidence import Patients, fit_evidence
 from more_model.assess.parts import Part
 from more_model.assess.reference import (
+    HEADER,
     INDEX,
     KINDS,
     CohortFacts,
@@ -31,7 +32,6 @@ from more_model.assess.reference import (
     ModelFacts,
     Reference,
     SelectionFacts,
-    whole_reference,
     write_reference,
 )
 from more_model.assess.vocabulary import Vocabularies, vocabulary
@@ -50,6 +50,7 @@ from more_model.search.build import build_index
 from more_model.search.words import embed_in_batches, require_finite
 from more_model.training.examples import Examples
 from more_model.training.words import about
+from more_model.whole_folder import whole_folder
 
 _PORTION = 1024
 
@@ -88,7 +89,7 @@ def prepare_reference(
         StoreError: a store was written with another preprocessing than the model's.
     """
     splits = _usable_splits(trained, cohort, prompts)
-    with whole_reference(out, overwrite=overwrite) as draft:
+    with whole_folder(out, kind="reference", header=HEADER, overwrite=overwrite) as draft:
         train, validation = (
             _embedded(trained, part, prompts.tasks, f"Embedding {name} patients", settings, progress)
             for name, part in zip(("training", "validation"), splits, strict=True)

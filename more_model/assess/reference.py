@@ -14,9 +14,6 @@ for their owner alone: reports of patients are in it.
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -30,9 +27,8 @@ from more_model.assess.distance import Limit
 from more_model.assess.domain import Domain, Measure
 from more_model.assess.evidence import Evidence, load_evidence, save_evidence
 from more_model.assess.vocabulary import Vocabularies
-from more_model.data.store_files import sync_folder
 from more_model.data.study import Modality
-from more_model.errors import ConfigError, DataError, ExchangeError, StoreError
+from more_model.errors import DataError, ExchangeError, StoreError
 from more_model.evaluation.embedded import ImageOrTrace, LabelTask
 from more_model.search.index_file import Index
 
@@ -168,41 +164,6 @@ def write_reference(
     (draft / VOCABULARY).write_text(json.dumps(words, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
     content = {"schema": SCHEMA, **header.model_dump(mode="json")}
     (draft / HEADER).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def whole_reference(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """An empty private folder to write into; it becomes ``folder`` if the block ends well, and goes if not.
-
-    Raises:
-        ConfigError: ``folder`` holds something: a reference without ``overwrite``, or anything else.
-    """
-    folder = folder.resolve()
-    # Fixed names, so that the next run finds what a killed one left behind.
-    draft, former = (folder.with_name(f".{folder.name}.reference-{kind}") for kind in ("draft", "former"))
-    if former.is_dir() and not folder.exists():
-        former.replace(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not (folder / HEADER).is_file():
-            raise ConfigError(str(folder), ["something that is no reference is there"], remedy="give another --out")
-        if not overwrite:
-            raise ConfigError(str(folder), ["there is a reference already"], remedy="add --overwrite to replace it")
-    shutil.rmtree(draft, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft.mkdir(mode=0o700)
-    try:
-        yield draft
-        for path in draft.iterdir():
-            if path.is_file():
-                path.chmod(0o600)
-        shutil.rmtree(former, ignore_errors=True)
-        if folder.exists():
-            folder.replace(former)
-        draft.replace(folder)
-        sync_folder(folder.parent)
-        shutil.rmtree(former, ignore_errors=True)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _read_header(folder: Path) -> Header:

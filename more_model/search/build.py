@@ -20,6 +20,7 @@ from more_model.search.figures import measure
 from more_model.search.gather import Gathered, gather
 from more_model.search.index_file import (
     FIGURES,
+    HEADER,
     ITEM_ROW,
     LINES,
     SPLITS,
@@ -29,7 +30,6 @@ from more_model.search.index_file import (
     ShelfCount,
     items_name,
     vectors_name,
-    whole_or_nothing,
     write_header,
 )
 from more_model.search.shelf import Shelf, item_entry
@@ -37,6 +37,7 @@ from more_model.search.words import embed_in_batches, require_finite
 from more_model.training.embed import embed
 from more_model.training.examples import Examples
 from more_model.training.words import about
+from more_model.whole_folder import whole_folder
 
 #: A stage, how many of it are done, how many there are.
 OnProgress = Callable[[str, int, int], None]
@@ -67,7 +68,7 @@ def build_index(
         StoreError: a store was written with another preprocessing than the model's.
     """
     gathered = gather(cohorts, splits, trained.config.preprocessing)
-    with whole_or_nothing(folder, overwrite=overwrite) as draft:
+    with whole_folder(folder, kind="index", header=HEADER, overwrite=overwrite) as draft:
         vectors = {}
         for shelf in Shelf:
             vectors[shelf] = _vectors(trained, gathered, shelf, batch_size, threads, progress)

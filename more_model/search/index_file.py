@@ -12,10 +12,7 @@ The folder and its files are for their owner alone: vectors of patients are as p
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +22,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from more_model.data.index_file import decode_line
-from more_model.data.store_files import sync_folder
 from more_model.data.study import Split
 from more_model.errors import ConfigError, DataError, ExchangeError, StoreError
 from more_model.evaluation.embedded import Float32
@@ -134,42 +130,6 @@ class Index:
         return next(self.folder / entry.store for entry in self.header.sites if entry.name == site)
 
 
-@contextmanager
-def whole_or_nothing(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """An empty private folder to write an index into; it becomes ``folder`` if the block ends well, and goes if not.
-
-    Raises `ConfigError` where ``folder`` is there already: an index without ``overwrite``, or anything else.
-    """
-    folder = folder.resolve()
-    # Fixed names, so that the next run finds what a killed one left behind.
-    draft, former = (folder.with_name(f".{folder.name}.index-{kind}") for kind in ("draft", "former"))
-    if former.is_dir() and not folder.exists():
-        former.replace(folder)
-    _refuse_occupied(folder, overwrite=overwrite)
-    shutil.rmtree(draft, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft.mkdir(mode=0o700)
-    try:
-        yield draft
-        for path in draft.iterdir():
-            _make_durable(path)
-        sync_folder(draft)
-        shutil.rmtree(former, ignore_errors=True)
-        if (folder / HEADER).is_file():
-            folder.replace(former)
-        draft.replace(folder)
-        sync_folder(folder.parent)
-        shutil.rmtree(former, ignore_errors=True)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _make_durable(path: Path) -> None:
-    path.chmod(0o600)
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-
-
 def write_header(folder: Path, header: IndexHeader) -> None:
     """Writes ``index.json``; the last file of an index to be written."""
     content = {"schema": SCHEMA, **header.model_dump(mode="json")}
@@ -184,15 +144,6 @@ def vectors_name(shelf: Shelf) -> str:
 def items_name(shelf: Shelf) -> str:
     """The file of a shelf's item rows."""
     return f"{shelf.value}.items.npy"
-
-
-def _refuse_occupied(folder: Path, *, overwrite: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / HEADER).is_file():
-        raise ConfigError(str(folder), ["something that is no index is there already"], remedy="give another --out")
-    if not overwrite:
-        raise ConfigError(str(folder), ["there is an index already"], remedy="add --overwrite to replace it")
 
 
 def _read_header(folder: Path) -> IndexHeader:
