@@ -51,9 +51,27 @@ def ingest(
         float, typer.Option(min=0.0, max=1.0, help="Share of studies that may be refused before this ends in an error.")
     ] = 0.05,
     workers: Annotated[int, typer.Option(min=1, help="Processes that read files.")] = 1,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What you have looked at and let pass: a DICOM keyword such as PatientID, the label of a WFDB "
+            "comment, burned-in-text or private-element.",
+            show_default=False,
+        ),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--deidentification-check/--no-deidentification-check",
+            help="Withhold studies that may name somebody; without it the store says that nothing was checked.",
+        ),
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Read the site's studies into its store; may be interrupted and repeated at any time.
+
+    A study in whose report, header or picture something may name somebody is withheld: it counts as refused, and
+    nothing of it is stored. Counts are printed, never what was found; more-privacy scan --show says where to look.
 
     Example: more-client ingest SOURCES.toml --store /srv/more/store --site north
     """
@@ -62,6 +80,7 @@ def ingest(
         from more_model.data.ingest import ingest as fill
         from more_model.data.sources import load_sources, read_cohort
         from more_model.data.split import patient_site_conflicts
+        from privacy.deidentify.gate import RuleGate
 
         configured = load_sources(sources)
         with _waiting("Reading tables"):
@@ -76,6 +95,7 @@ def ingest(
                     configured.preprocessing,
                     ceiling=ceiling,
                     workers=workers,
+                    gate=RuleGate(frozenset(accept or ())) if check else None,
                     progress=advance,
                 )
         except CeilingExceeded as error:
@@ -179,9 +199,13 @@ def _ingest_text(site: str, read: Mapping[str, int], report: IngestReport) -> st
         "Stored now": report.stored,
         "Stored before": report.already_stored,
         "Refused (quarantined)": report.refused,
+        "Of these, studies that may name somebody, by what was found": report.withheld,
         "Corrected": report.corrections,
     }
-    lines = [f"Site {site}: {report.studies} studies, {report.refused_share:.1%} refused"]
+    lines = [
+        f"Site {site}: {report.studies} studies, {report.refused_share:.1%} refused",
+        f"Check for identifiers: {report.deidentification}",
+    ]
     for title, counts in blocks.items():
         lines += [
             "",

@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from more_model.data.gate import NOT_DEIDENTIFIED, gate_name
 from more_model.data.pairing import PairingRule, pair
 from more_model.data.store import SiteStore, StoredStudy
+from more_model.data.store_files import read_gate
 from more_model.data.study import Modality, Split, Triplet
 
 Shown = int | str
@@ -36,7 +38,9 @@ class DataReport:
     """Everything `more-client data-report` shows; counts are suppressed already.
 
     ``triplets``: by the modalities present. ``missing``: triplets that lack a part. ``left_out``: what pairing could
-    not use. ``quarantine``: studies per reason. ``labels``: over X-rays and ECGs. ``corrections``: studies per code.
+    not use. ``quarantine``: studies per reason. ``deidentification``: the check for identifiers that the studies
+    passed. ``withheld``: studies that it kept out, per kind of finding. ``labels``: over X-rays and ECGs.
+    ``corrections``: studies per code.
     """
 
     site: str
@@ -48,6 +52,8 @@ class DataReport:
     missing: Mapping[str, Shown]
     left_out: Mapping[str, Shown]
     quarantine: Mapping[str, Shown]
+    deidentification: str
+    withheld: Mapping[str, Shown]
     labels: Mapping[str, LabelCounts]
     corrections: Mapping[str, Shown]
 
@@ -67,6 +73,8 @@ def data_report(folder: Path, rule: PairingRule, *, minimum_count: int = 5) -> D
     others = {name: count for name, count in result.counts.items() if name not in {*kinds, "triplets", "patients"}}
     refusals = Counter(f"{entry.modality.value}: {entry.reason}" for entry in store.quarantine.values())
     corrections = Counter(kind for record in records for kind in _correction_kinds(record))
+    found = Counter(kind for entry in store.quarantine.values() for kind in entry.found)
+    quarantine = suppressed(dict(sorted(refusals.items())), minimum_count)
     studies = Counter(record.modality.value for record in records)
     triplets = _triplets_shown(kinds, minimum_count)
     missing = _missing_shown(result.triplets, triplets, minimum_count)
@@ -82,7 +90,9 @@ def data_report(folder: Path, rule: PairingRule, *, minimum_count: int = 5) -> D
         triplets=triplets,
         missing=missing,
         left_out=left_out,
-        quarantine=suppressed(dict(sorted(refusals.items())), minimum_count),
+        quarantine=quarantine,
+        deidentification=gate_name(read_gate(folder)),
+        withheld=_withheld_shown(dict(sorted(found.items())), quarantine, minimum_count),
         labels=_labels(records, minimum_count),
         corrections={name: _shown(count, minimum_count) for name, count in sorted(corrections.items())},
     )
@@ -102,13 +112,17 @@ def render(report: DataReport) -> str:
     """The report as plain text."""
     rule = report.pairing
     days = "" if rule["rule"] == "admission-window" else f", {rule['days']:g} days"
-    lines = [f"Site {report.site}, {report.patients} patients (pairing: {rule['rule']}{days})"]
+    lines = [
+        f"Site {report.site}, {report.patients} patients (pairing: {rule['rule']}{days})",
+        f"Check for identifiers: {report.deidentification}",
+    ]
     blocks = {
         "Studies stored": report.studies,
         "Triplets": report.triplets,
         "Triplets lacking a part": report.missing,
         "Not used in pairs": report.left_out,
         "Quarantined": report.quarantine,
+        "Withheld because they may name somebody": report.withheld,
         "Corrected by the readers": report.corrections,
     }
     for title, counts in blocks.items():
@@ -150,6 +164,13 @@ def _triplets_shown(kinds: Mapping[str, int], minimum_count: int) -> dict[str, S
     # narrows it: all are shown or none.
     show = _hidden if any(0 < count < minimum_count for count in kinds.values()) else _shown
     return {name: show(count, minimum_count) for name, count in kinds.items()}
+
+
+def _withheld_shown(found: Mapping[str, int], quarantine: Mapping[str, Shown], minimum_count: int) -> dict[str, Shown]:
+    # The same studies as in the quarantine, divided another way: one side would give the other away.
+    others = [count for reason, count in quarantine.items() if reason.endswith(f": {NOT_DEIDENTIFIED}")]
+    small = any(count < minimum_count for count in found.values()) or not all(isinstance(n, int) for n in others)
+    return {kind: (_hidden if small else _shown)(count, minimum_count) for kind, count in found.items()}
 
 
 def _missing_shown(triplets: Sequence[Triplet], kinds: Mapping[str, Shown], minimum_count: int) -> dict[str, Shown]:

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from client.private_round import RoundTraining, charge_round, require_agreed, train_patients_privately
+from client.private_site import PrivateSite, trained_groups
+from client.protection import UNPROTECTED, Protection
+from client.secure_round import require_invited
 from more_model.base import Assembled
 from more_model.errors import ExchangeError, MoreError
-from more_model.exchange import Instruction, Refusal, Update
+from more_model.exchange import Instruction, Joined, Refusal, SumStage, TensorDict, Update
 from more_model.model.inventory import export_tensors, import_tensors
+from more_model.model.lora import only_training
 from more_model.training.examples import Examples
 from more_model.training.loop import Segment, SegmentReport, build_optimiser, resolve_device, train_segment
 from more_model.training.seeds import derived_seed
 from more_model.training.settings import TrainingSettings
+from privacy.hospital import clipped_update
+from privacy.rounds import is_patient_mode
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Hospital:
-    """One site: its name, its training examples and the model assembled from the federation's base."""
+    """One site: its name, its training examples and the model assembled from the federation's base.
+
+    protection_of: what the site agreed to in the run of that name.
+    """
 
     name: str
     examples: Examples
@@ -30,58 +41,132 @@ class Hospital:
     tokenizer: Any
     max_tokens: int
     local_epochs: int
+    protection_of: Callable[[str], Protection] = lambda _run: UNPROTECTED
 
-    def answer(self, instruction: Instruction) -> Update | Refusal:
-        """Train for one round. The same instruction always gives the same update.
+    def answer(self, instruction: Instruction) -> Update | Joined | Refusal:
+        """Train for one round. The same instruction always gives the same update: without privacy because training is
+        deterministic, with it because the first one was kept.
 
         A refusal carries the kind of fault only: the text of an error may name files and patients, so it stays in this
         site's log.
         """
         try:
-            return self._train(instruction)
+            protection = self.protection_of(instruction.run)
+            update = self._update(instruction, protection)
+            if protection.sums is None:
+                return update
+            return protection.sums.join(instruction, update, self.assembled.spec.upward(instruction.round))
         except MoreError as error:
             _LOG.warning("round %d refused: %s", instruction.round, error)
             return Refusal(self.name, instruction.round, type(error).__name__)
 
-    def _train(self, instruction: Instruction) -> Update:
-        model, spec = self.assembled.model, self.assembled.spec
+    def continue_sum(self, run: str, message: SumStage) -> SumStage | Refusal:
+        """The answer to a later stage of a secure sum."""
+        try:
+            sums = self.protection_of(run).sums
+            if sums is None:
+                raise ExchangeError("this site agreed to no secure sums in this run")
+            return sums.answer(message)
+        except MoreError as error:
+            _LOG.warning("secure sum, stage %s refused: %s", message.stage, error)
+            return Refusal(self.name, 0, type(error).__name__)
+
+    def _update(self, instruction: Instruction, protection: Protection) -> Update:
+        self._require_ours(instruction)
+        require_agreed(instruction, protection.private)
+        require_invited(instruction, protection.sums)
+        kept = protection.answers.find(instruction) if protection.answers is not None else None
+        if kept is not None:
+            return kept
+        update = self._trained(instruction, protection)
+        if protection.answers is not None:
+            protection.answers.keep(instruction, update)
+        return update
+
+    def _require_ours(self, instruction: Instruction) -> None:
         self.assembled.fingerprint.require_same(instruction.fingerprint)
-        if instruction.spec_digest != spec.digest():
+        if instruction.spec_digest != self.assembled.spec.digest():
             raise ExchangeError("the coordinator's exchange specification is not this site's")
-        settings = TrainingSettings.model_validate_json(instruction.training)
-        model.to(resolve_device(settings.device))
+
+    def _trained(self, instruction: Instruction, protection: Protection) -> Update:
+        model, spec = self.assembled.model, self.assembled.spec.upward(instruction.round)
+        training = self._training(instruction)
+        model.to(resolve_device(training.settings.device))
         import_tensors(model, instruction.tensors)
         before = export_tensors(model)
-        report = train_segment(
-            model,
-            build_optimiser(model, settings),
-            self.examples,
-            settings,
-            Segment(instruction.round - 1, instruction.rounds, self.local_epochs),
-            tokenizer=self.tokenizer,
-            max_tokens=self.max_tokens,
-            seed=derived_seed(instruction.seed, self.name, instruction.round),
-        )
-        weights = _weights(report)
+        with only_training(model, {tensor.name for tensor in spec.tensors}):
+            weights, counts = self._train(training, protection)
         after = export_tensors(model)
-        travelling = spec.of_towers([tower for tower, weight in weights.items() if weight > 0])
-        deltas = {tensor.name: np.subtract(after[tensor.name], before[tensor.name]) for tensor in travelling}
-        spec.check(deltas, [tower for tower, weight in weights.items() if weight > 0])
+        groups = trained_groups(weights)
+        deltas = {t.name: np.subtract(after[t.name], before[t.name]) for t in spec.of_towers(groups)}
+        if protection.private is not None and not is_patient_mode(protection.private.settings):
+            deltas = _clipped(deltas, protection.private, self.name)
+        spec.check(deltas, groups)
         return Update(
             site=self.name,
             round=instruction.round,
             deltas=deltas,
             weights=weights,
-            spec_digest=spec.digest(),
+            spec_digest=self.assembled.spec.digest(),
             fingerprint_digest=self.assembled.fingerprint.digest(),
-            counts={
-                "loss": report.loss,
-                "steps": float(report.steps),
-                "pairs_xray": float(report.xray_pairs),
-                "pairs_ecg": float(report.ecg_pairs),
-                **report.watched,
-            },
+            counts=counts,
         )
+
+    def _training(self, instruction: Instruction) -> RoundTraining:
+        return RoundTraining(
+            model=self.assembled.model,
+            examples=self.examples,
+            settings=TrainingSettings.model_validate_json(instruction.training),
+            instruction=instruction,
+            local_epochs=self.local_epochs,
+            tokenizer=self.tokenizer,
+            max_tokens=self.max_tokens,
+            purpose=f"{instruction.run or 'run'}, round {instruction.round} of {instruction.rounds}",
+        )
+
+    def _train(self, training: RoundTraining, protection: Protection) -> tuple[Mapping[str, float], dict[str, float]]:
+        """Weights and counts of one round. Counts of what training saw are private, and so are weights made of them:
+        a protected site says what it has declared, and how many steps everyone could have computed."""
+        private = protection.private
+        if private is not None and is_patient_mode(private.settings):
+            steps = train_patients_privately(training, private)
+            return private.declaration.weights(), {"steps": float(steps)}
+        if private is not None:
+            charge_round(training, private)
+        report = self._train_plainly(training)
+        if protection.declaration is not None:
+            return protection.declaration.weights(), {}
+        return _weights(report), _counts(report)
+
+    def _train_plainly(self, training: RoundTraining) -> SegmentReport:
+        instruction = training.instruction
+        return train_segment(
+            training.model,
+            build_optimiser(training.model, training.settings),
+            training.examples,
+            training.settings,
+            Segment(instruction.round - 1, instruction.rounds, training.local_epochs),
+            tokenizer=training.tokenizer,
+            max_tokens=training.max_tokens,
+            seed=derived_seed(instruction.seed, self.name, instruction.round),
+        )
+
+
+def _clipped(deltas: TensorDict, private: PrivateSite, site: str) -> TensorDict:
+    norms = private.settings.clip_norms()
+    if site not in norms:
+        raise ExchangeError("the agreed public weights do not name this site")
+    return clipped_update(deltas, norms[site])
+
+
+def _counts(report: SegmentReport) -> dict[str, float]:
+    return {
+        "loss": report.loss,
+        "steps": float(report.steps),
+        "pairs_xray": float(report.xray_pairs),
+        "pairs_ecg": float(report.ecg_pairs),
+        **report.watched,
+    }
 
 
 def _weights(report: SegmentReport) -> dict[str, float]:

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from more_model.errors import ConfigError, EnvironmentFault, ExchangeError
 from more_model.exchange import ExchangeSpec, Fingerprint
+from more_model.lora_method import LoraMethod, scheduled
 from more_model.model.config import ModelConfig, load_config, save_config
 from more_model.model.inventory import exchange_spec
-from more_model.model.lora import LoraMethod, adapt, lora_factors
+from more_model.model.lora import adapt, lora_factors
 from more_model.model.more import More, build_more
 from more_model.tokenizer import load_tokenizer, tokenizer_digest
 
@@ -55,7 +56,8 @@ def assemble(base: Base, method: LoraMethod, public_seed: int) -> Assembled:
     """Adapters on the base; the base's model object is used up (load the base again for another model).
 
     Raises:
-        ConfigError: the tokenizer knows more words than the text tower, or a LoRA target names no module.
+        ConfigError: the tokenizer knows more words than the text tower, a LoRA target names no module, or there is no
+            such method.
     """
     require_room_for_words(base)
     weights = tensor_digest(base.model.state_dict().items())
@@ -68,7 +70,7 @@ def assemble(base: Base, method: LoraMethod, public_seed: int) -> Assembled:
         "LoRA method": method,
         "initial A factors": tensor_digest(lora_factors(base.model, "A")),
     }
-    return Assembled(base.model, exchange_spec(base.model), Fingerprint(parts))
+    return Assembled(base.model, scheduled(exchange_spec(base.model), method), Fingerprint(parts))
 
 
 def save_base(base: Base, folder: Path) -> None:

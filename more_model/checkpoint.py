@@ -22,9 +22,9 @@ from safetensors.numpy import load_file, save_file
 from more_model.base import Base, assemble, load_base, tensor_digest
 from more_model.errors import EnvironmentFault, ExchangeError
 from more_model.exchange import Fingerprint, Tensors
+from more_model.lora_method import LoraMethod
 from more_model.model.config import ModelConfig
 from more_model.model.inventory import import_tensors
-from more_model.model.lora import LoraMethod
 from more_model.model.more import More, build_more
 
 #: One key only: with several, their order in the file would differ from one writing to the next.

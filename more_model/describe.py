@@ -12,9 +12,10 @@ import torch
 
 from more_model.data.study import Split, Triplet
 from more_model.exchange import TOWERS
+from more_model.lora_method import LoraMethod, scheduled
 from more_model.model.config import ModelConfig
 from more_model.model.inventory import exchange_spec, take_inventory
-from more_model.model.lora import LoraMethod, adapt
+from more_model.model.lora import adapt
 from more_model.model.more import More, build_more
 from more_model.tokenizer import load_tokenizer, train_tokenizer
 from more_model.training.examples import Examples
@@ -36,8 +37,9 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """Counts of one adapted model. The same tensors travel each way in a round, as float32; ``tensors_of`` counts them
-    per exchange group. ``full_model_bytes`` is what exchanging every parameter would take."""
+    """Counts of one adapted model. ``tensors_of`` counts the tensors that go down in a round, as float32, per exchange
+    group; with some LoRA methods fewer come up, ``bytes_up`` is the mean of an odd and an even round.
+    ``full_model_bytes`` is what exchanging every parameter would take."""
 
     name: str
     method: LoraMethod
@@ -49,7 +51,8 @@ class Description:
     text_trainable: int
     text_trainable_fraction: float
     tensors_of: dict[str, int]
-    bytes_each_way: int
+    bytes_down: int
+    bytes_up: int
     full_model_bytes: int
     exchanged_share: float
     spec_digest: str
@@ -74,7 +77,7 @@ def describe(config: ModelConfig, method: LoraMethod, *, training_step: bool = F
         model = build_more(config, seed=_SEED, pad_id=0 if tokenizer is None else int(tokenizer.pad_token_id))
         adapt(model, config, method, _SEED)
     # Counted before the step, so that nothing the step does can show in the counts.
-    inventory, spec = take_inventory(model), exchange_spec(model)
+    inventory, spec = take_inventory(model), scheduled(exchange_spec(model), method)
     return Description(
         name=config.name,
         method=method,
@@ -86,7 +89,8 @@ def describe(config: ModelConfig, method: LoraMethod, *, training_step: bool = F
         text_trainable=inventory.text_trainable,
         text_trainable_fraction=inventory.text_trainable_fraction,
         tensors_of={tower: len(spec.of_towers([tower])) for tower in TOWERS},
-        bytes_each_way=spec.nbytes,
+        bytes_down=spec.nbytes,
+        bytes_up=(spec.upward(1).nbytes + spec.upward(2).nbytes) // 2,
         full_model_bytes=inventory.full_model_bytes,
         exchanged_share=inventory.exchanged_share,
         spec_digest=spec.digest(),
@@ -158,8 +162,9 @@ def as_text(description: Description) -> str:
             f"{description.text_trainable:,} of {description.text_parameters:,} trainable "
             f"({100 * description.text_trainable_fraction:.3f} %, {fewer:.1f} % fewer)",
         ),
-        ("tensors each way", f"{sum(description.tensors_of.values())} ({tensors})"),
-        ("bytes each way", f"{description.bytes_each_way:,} per site and round ({_mib(description.bytes_each_way)})"),
+        ("tensors", f"{sum(description.tensors_of.values())} ({tensors})"),
+        ("bytes down", f"{description.bytes_down:,} per site and round ({_mib(description.bytes_down)})"),
+        ("bytes up", f"{description.bytes_up:,} per site and round ({_mib(description.bytes_up)})"),
         (
             "full model",
             f"{description.full_model_bytes:,} bytes ({_mib(description.full_model_bytes)}); "

@@ -8,6 +8,7 @@
      +-- ExchangeError            6   a tensor outside the exchange specification, or a base fingerprint that differs
      +-- RoundError               7   a federation that could not do what was asked, or did it with fewer sites
      +-- EnvironmentFault         8   a package, a device or disk space that is missing
+     +-- ClaimBroken              9   an audit that refuted a claim about privacy
 
 Exit code 0 is success; 1 is an unexpected error (a bug). Numbers are never reused.
 
@@ -94,3 +95,9 @@ class EnvironmentFault(MoreError):
     """Something the machine lacks: a package, a device, disk space."""
 
     exit_code = 8
+
+
+class ClaimBroken(MoreError):
+    """An attack did better than a claim allows: what was promised about privacy is false."""
+
+    exit_code = 9

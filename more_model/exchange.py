@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,12 @@ TensorDict = dict[str, npt.NDArray[np.float32]]
 #: Names of the records in a message; both ends use them.
 TENSORS_RECORD = "tensors"
 FACTS_RECORD = "facts"
-TRAIN_ACTION = "train"
+#: A stage of a secure sum is a query of this kind, with these facts beside those of the stage.
+SUM_ACTION = "secure_sum"
+STAGE_FACT = "stage"
+RUN_FACT = "run"
+#: The stage that a site answers the instruction itself with.
+JOINED_STAGE = "advertise"
 
 #: Exchange groups: each tensor belongs to one; a site sends only the groups that it trained.
 TOWERS = ("xray", "ecg", "text", "shared")
@@ -32,6 +37,9 @@ WATCHED = frozenset(
 
 Fact = int | float | str
 
+#: Rounds, counted from 1, in which a tensor travels up, from the sites to the coordinator. Down it goes in every round.
+UpRounds = Literal["every", "odd", "even", "none"]
+
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
@@ -40,16 +48,22 @@ class TensorSpec:
     name: str
     shape: tuple[int, ...]
     tower: str
+    up: UpRounds = "every"
 
     @property
     def nbytes(self) -> int:
         """Bytes on the wire, without framing."""
         return 4 * int(np.prod(self.shape, dtype=np.int64))
 
+    def goes_up(self, round_number: int) -> bool:
+        """Whether a site sends its change of this tensor in a round."""
+        return self.up in ("every", "odd" if round_number % 2 else "even")
+
 
 @dataclass(frozen=True, slots=True)
 class ExchangeSpec:
-    """Every tensor that may leave a site or be accepted from one, in a fixed order."""
+    """Every tensor that may travel, in a fixed order. All of them go down in every round; what a site may send, and
+    the coordinator accept, is `upward` of the round."""
 
     tensors: tuple[TensorSpec, ...]
 
@@ -59,9 +73,16 @@ class ExchangeSpec:
         return sum(tensor.nbytes for tensor in self.tensors)
 
     def digest(self) -> str:
-        """Hex SHA-256 over names, shapes and groups in order."""
-        content = [[tensor.name, list(tensor.shape), tensor.tower] for tensor in self.tensors]
+        """Hex SHA-256 over names, shapes, groups and the rounds of those that do not always go up, in order."""
+        content = [
+            [tensor.name, list(tensor.shape), tensor.tower, *([] if tensor.up == "every" else [tensor.up])]
+            for tensor in self.tensors
+        ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def upward(self, round_number: int) -> ExchangeSpec:
+        """What goes up in a round: both ends know it from the number of the round (from 1) alone."""
+        return ExchangeSpec(tuple(tensor for tensor in self.tensors if tensor.goes_up(round_number)))
 
     def of_towers(self, towers: Sequence[str]) -> tuple[TensorSpec, ...]:
         """The tensors of some groups, in order."""
@@ -126,7 +147,11 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """What the coordinator asks of one site for one round: the global tensors and how to train."""
+    """What the coordinator asks of one site for one round: the global tensors and how to train.
+
+    ``run`` names the run. ``privacy`` and ``secure_sum`` are JSON of `privacy.settings.PrivacySettings` and of
+    `privacy.secure_sum.settings.SumInvitation`; empty: none.
+    """
 
     round: int
     rounds: int
@@ -135,6 +160,9 @@ class Instruction:
     seed: int
     spec_digest: str
     fingerprint: Fingerprint
+    run: str = ""
+    privacy: str = ""
+    secure_sum: str = ""
 
     def facts(self) -> dict[str, Fact]:
         """All but the tensors, as flat scalars."""
@@ -145,6 +173,9 @@ class Instruction:
             "seed": self.seed,
             "spec_digest": self.spec_digest,
             "fingerprint": json.dumps(dict(self.fingerprint.parts), sort_keys=True),
+            "run": self.run,
+            "privacy": self.privacy,
+            "secure_sum": self.secure_sum,
         }
 
     @classmethod
@@ -159,6 +190,9 @@ class Instruction:
                 seed=int(facts["seed"]),
                 spec_digest=str(facts["spec_digest"]),
                 fingerprint=Fingerprint({str(k): str(v) for k, v in json.loads(str(facts["fingerprint"])).items()}),
+                run=str(facts["run"]),
+                privacy=str(facts["privacy"]),
+                secure_sum=str(facts["secure_sum"]),
             )
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise ExchangeError(f"malformed instruction: {type(error).__name__} at {error}") from error
@@ -215,3 +249,23 @@ class Refusal:
     site: str
     round: int
     code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A site's answer when its update goes into a secure sum: nothing of the update, only the site's ``keys`` (an
+    advertisement of `privacy.secure_sum.messages`, as flat scalars)."""
+
+    site: str
+    round: int
+    keys: Mapping[str, Fact]
+
+
+@dataclass(frozen=True, slots=True)
+class SumStage:
+    """A message of a later stage of a secure sum, in either direction: ``facts`` and ``arrays`` of one of
+    `privacy.secure_sum.messages`."""
+
+    stage: str
+    facts: Mapping[str, Fact]
+    arrays: Mapping[str, npt.NDArray[np.unsignedinteger[Any]]] = field(default_factory=dict)

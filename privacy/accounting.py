@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from more_model.errors import ConfigError
@@ -113,7 +114,12 @@ def composed_epsilon(events: Sequence[Event], delta: float, *, grid: float = FIN
             remedy="give the noise, the sampling and the number of steps that training really used",
             avoid="round the noise multiplier up or the number of steps down: the epsilon would then be false",
         )
-    merged = _merged(events)
+    return _composed(tuple(_merged(events)), delta, grid)
+
+
+# A composition takes about a second, and a round, a report and a ledger ask for the same one.
+@lru_cache(maxsize=512)
+def _composed(merged: tuple[Event, ...], delta: float, grid: float) -> Epsilon:
     if all(event.sampling_rate == 1 for event in merged):
         value, accountant = _gaussian_epsilon(merged, delta), _EXACT
     else:

@@ -14,6 +14,7 @@ from more_model.cli_errors import exit_on_error
 from more_model.cli_version import VersionOption
 from privacy.accounting import Epsilon
 from privacy.accounting import epsilon as account
+from privacy.commands.audit import audit
 from privacy.commands.ledger import ledger
 from privacy.commands.plan import plan
 from privacy.commands.scan import scan
@@ -38,6 +39,7 @@ def main(version: VersionOption = False) -> None:
     """What a privacy officer can ask without running a training."""
 
 
+app.command()(audit)
 app.command()(plan)
 app.command()(scan)
 app.add_typer(ledger, name="ledger")

@@ -21,7 +21,8 @@ class PatientPair:
     """One pair of modalities of one patient, and the public bank that it is contrasted with.
 
     first, second: [m, d]; row j of both is study j. present: [m] bool; rows of absent studies may hold anything finite.
-    bank_first, bank_second: [b, d], embeddings of *public* records with the current model, detached.
+    bank_first, bank_second: [b, d], embeddings of *public* records with the current model, detached. bank_present: [b]
+    bool, those that this patient is contrasted with; all, if not given.
     """
 
     first: Tensor
@@ -29,6 +30,7 @@ class PatientPair:
     present: Tensor
     bank_first: Tensor
     bank_second: Tensor
+    bank_present: Tensor | None = None
 
 
 def decoupled_loss(pair: PatientPair, temperature: Tensor | float) -> Tensor:
@@ -40,8 +42,8 @@ def decoupled_loss(pair: PatientPair, temperature: Tensor | float) -> Tensor:
     """
     first, second = pair.first.float(), pair.second.float()
     own = (first * second).sum(dim=-1) / temperature
-    forth = _against_bank(own, first, pair.bank_second, temperature)
-    back = _against_bank(own, second, pair.bank_first, temperature)
+    forth = _against_bank(own, first, pair.bank_second, pair.bank_present, temperature)
+    back = _against_bank(own, second, pair.bank_first, pair.bank_present, temperature)
     present = pair.present.float()
     return ((forth + back) / 2 * present).sum() / present.sum().clamp(min=1)
 
@@ -74,8 +76,11 @@ def group_info_nce(
     return ((forth + back) / 2 * counts).sum() / counts.sum().clamp(min=1)
 
 
-def _against_bank(own: Tensor, queries: Tensor, bank: Tensor, temperature: Tensor | float) -> Tensor:
-    return _surprise(own, queries @ bank.detach().float().T / temperature)
+def _against_bank(
+    own: Tensor, queries: Tensor, bank: Tensor, bank_present: Tensor | None, temperature: Tensor | float
+) -> Tensor:
+    logits = queries @ bank.detach().float().T / temperature
+    return _surprise(own, logits if bank_present is None else torch.where(bank_present, logits, _NEVER))
 
 
 def _against(own: Tensor, logits: Tensor, negative: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from more_model.errors import ConfigError
 from privacy.accounting import MIN_DELTA, MIN_NOISE_MULTIPLIER, argument_faults, composed_epsilon
@@ -132,6 +133,7 @@ def make_plan(
     return Plan(cohort, steps, delta, chosen, costs, claim)
 
 
+@lru_cache(maxsize=512)
 def noise_for(mode: Mode, sampling_rate: float, steps: int, target_epsilon: float, delta: float) -> float:
     """The smallest z, within 0.2 %, rounded up to three digits behind the point, whose epsilon over ``steps`` steps
     stays within ``target_epsilon``.

@@ -52,6 +52,12 @@ class PrivacySettings(BaseModel):
     #: Instead of q: expected patients a step. Each site divides by its public number of patients. For
     #: `patient-shuffled` and `patient-groups` too this counts patients, not groups.
     expected_patients: Number | None = Field(default=None, gt=0)
+    #: Optimiser steps that a site takes in a round, the same whatever its data hold; without it, as many as see each
+    #: patient once on average in every local epoch.
+    steps_per_round: Annotated[int, BeforeValidator(_not_a_flag)] | None = Field(default=None, ge=1)
+    #: Of plain gradient descent on the private mean gradient, at its height (patient modes). Adam would divide by the
+    #: noise: each number would move alike, whatever the signal.
+    learning_rate: Number = Field(default=0.3, gt=0)
     #: Mean number of patients in a group. Fewer is better: the noise counts less, the more groups there are.
     group_size: Annotated[int, BeforeValidator(_not_a_flag)] = Field(default=4, ge=4, le=8)
     #: m: at most so many studies of a patient are used; the patient is one unit whatever their number.
@@ -102,6 +108,13 @@ class PrivacySettings(BaseModel):
             raise ValueError("patient-shuffled needs the number of patients a step, in whole groups of them")
         elif mode == "hospital" and value is not None:
             raise ValueError("hospital clips whole updates, whatever the steps inside; leave it out")
+        return value
+
+    @field_validator("steps_per_round")
+    @classmethod
+    def _steps_of_sampling_modes(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("mode") not in {"patient-decoupled", "patient-groups", None}:
+            raise ValueError("patient-shuffled takes whole epochs, hospital trains as without privacy; leave it out")
         return value
 
     @field_validator("public_weights")

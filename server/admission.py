@@ -47,7 +47,7 @@ def fault_of(
     if (fault := _fault_of_numbers(update)) is not None:
         return fault
     try:
-        spec.check(update.deltas, towers_of(update))
+        spec.upward(round_number).check(update.deltas, towers_of(update))
     except ExchangeError as error:
         return error.cause
     norm = update_norm(update)

@@ -10,7 +10,19 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 from flwr.serverapp import Grid
 
 from more_model.errors import RoundError
-from more_model.exchange import FACTS_RECORD, TENSORS_RECORD, Instruction, Refusal, Update
+from more_model.exchange import (
+    FACTS_RECORD,
+    JOINED_STAGE,
+    RUN_FACT,
+    STAGE_FACT,
+    SUM_ACTION,
+    TENSORS_RECORD,
+    Instruction,
+    Joined,
+    Refusal,
+    SumStage,
+    Update,
+)
 
 
 class GridTransport:
@@ -21,26 +33,38 @@ class GridTransport:
         self._grid = grid
         self._nodes = dict(nodes)
 
-    def exchange(self, instructions: Mapping[str, Instruction], *, timeout_s: float) -> Mapping[str, Update | Refusal]:
+    def exchange(
+        self, instructions: Mapping[str, Instruction], *, timeout_s: float
+    ) -> Mapping[str, Update | Joined | Refusal]:
         """One round trip to every site named; sites without an answer in time are absent from the result."""
+        contents = {site: _content(instruction) for site, instruction in instructions.items()}
+        numbers = {site: instruction.round for site, instruction in instructions.items()}
+        replies = self._round_trip(contents, MessageType.TRAIN, numbers, timeout_s)
+        return {site: _answer(reply, site, numbers[site]) for site, reply in replies.items()}
+
+    def ask(self, messages: Mapping[str, SumStage], *, run: str, timeout_s: float) -> Mapping[str, SumStage | Refusal]:
+        """The same for one later stage of a secure sum of ``run``."""
+        contents = {site: _stage_content(message, run) for site, message in messages.items()}
+        replies = self._round_trip(contents, f"{MessageType.QUERY}.{SUM_ACTION}", {}, timeout_s)
+        return {site: _stage_answer(reply, site) for site, reply in replies.items()}
+
+    def _round_trip(
+        self, contents: Mapping[str, RecordDict], kind: str, numbers: Mapping[str, int], timeout_s: float
+    ) -> dict[str, Message]:
         messages = {
             site: Message(
-                _content(instruction),
+                content,
                 dst_node_id=self._nodes[site],
-                message_type=MessageType.TRAIN,
-                group_id=str(instruction.round),
+                message_type=kind,
+                group_id=str(numbers.get(site, "")),
                 ttl=timeout_s,
             )
-            for site, instruction in instructions.items()
+            for site, content in contents.items()
         }
         replies = self._grid.send_and_receive(list(messages.values()), timeout=timeout_s)
         site_of = {message.metadata.message_id: site for site, message in messages.items()}
-        answers: dict[str, Update | Refusal] = {}
-        for reply in replies:
-            site = site_of.get(reply.metadata.reply_to_message_id)
-            if site is not None:
-                answers[site] = _answer(reply, site, instructions[site].round)
-        return answers
+        known = {site_of.get(reply.metadata.reply_to_message_id): reply for reply in replies}
+        return {site: reply for site, reply in known.items() if site is not None}
 
 
 def discover(grid: Grid, expected: int, *, timeout_s: float, poll_s: float = 0.2) -> dict[str, int]:
@@ -77,14 +101,33 @@ def _content(instruction: Instruction) -> RecordDict:
     return RecordDict({TENSORS_RECORD: arrays, FACTS_RECORD: ConfigRecord(dict(instruction.facts()))})
 
 
-def _answer(reply: Message, site: str, round_number: int) -> Update | Refusal:
+def _stage_content(message: SumStage, run: str) -> RecordDict:
+    return RecordDict({FACTS_RECORD: ConfigRecord({**message.facts, STAGE_FACT: message.stage, RUN_FACT: run})})
+
+
+def _answer(reply: Message, site: str, round_number: int) -> Update | Joined | Refusal:
     if reply.has_error():
         return Refusal(site, round_number, f"transport error {reply.error.code}")
     try:
         facts = dict(reply.content[FACTS_RECORD])
         if "refusal" in facts:
             return Refusal(site, round_number, str(facts["refusal"])[:120])
+        if facts.pop(STAGE_FACT, None) == JOINED_STAGE:
+            return Joined(site, round_number, facts)
         tensors = {name: array.numpy() for name, array in reply.content[TENSORS_RECORD].items()}
         return Update.from_parts(facts, tensors)
     except Exception as error:  # noqa: BLE001 - whatever one site sends, it must not end the round of the others
         return Refusal(site, round_number, f"malformed answer ({type(error).__name__})")
+
+
+def _stage_answer(reply: Message, site: str) -> SumStage | Refusal:
+    if reply.has_error():
+        return Refusal(site, 0, f"transport error {reply.error.code}")
+    try:
+        facts = dict(reply.content[FACTS_RECORD])
+        if "refusal" in facts:
+            return Refusal(site, 0, str(facts["refusal"])[:120])
+        arrays = reply.content.array_records.get(TENSORS_RECORD, {})
+        return SumStage(str(facts.pop(STAGE_FACT)), facts, {name: array.numpy() for name, array in arrays.items()})
+    except Exception as error:  # noqa: BLE001 - as above
+        return Refusal(site, 0, f"malformed answer ({type(error).__name__})")

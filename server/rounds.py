@@ -10,10 +10,22 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from more_model.errors import RoundError
-from more_model.exchange import ExchangeSpec, Fingerprint, Instruction, Refusal, TensorDict, Tensors, Update
+from more_model.exchange import (
+    ExchangeSpec,
+    Fingerprint,
+    Instruction,
+    Joined,
+    Refusal,
+    SumStage,
+    TensorDict,
+    Tensors,
+    Update,
+)
 from server.admission import fault_of
-from server.aggregate import LoraAggregation
+from server.aggregation.methods import LoraAggregation
 from server.journal import Journal, Participation, RoundRecord
+from server.protection import UNPROTECTED, Protection, check_protection, noised, single
+from server.secure_rounds import SumRound, set_up, sum_round
 
 
 class Transport(Protocol):
@@ -21,7 +33,11 @@ class Transport(Protocol):
 
     def exchange(
         self, instructions: Mapping[str, Instruction], *, timeout_s: float
-    ) -> Mapping[str, Update | Refusal]: ...
+    ) -> Mapping[str, Update | Joined | Refusal]: ...
+
+    def ask(
+        self, messages: Mapping[str, SumStage], *, run: str, timeout_s: float
+    ) -> Mapping[str, SumStage | Refusal]: ...
 
 
 class RoundSettings(BaseModel):
@@ -35,11 +51,16 @@ class RoundSettings(BaseModel):
     round_timeout_s: float = Field(default=3600, gt=0)
     #: Updates with a larger Euclidean norm are quarantined; a public constant, never derived from the updates.
     max_update_norm: float | None = Field(default=None, gt=0)
+    #: With secure sums: so many rounds of a run may come to nothing (their tensors stay) before it ends in an error.
+    max_void_rounds: int = Field(default=2, ge=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Federation:
-    """What stays the same over all rounds."""
+    """What stays the same over all rounds.
+
+    protection: differential privacy and secure sums, as far as the coordinator has a part in them.
+    """
 
     sites: tuple[str, ...]
     spec: ExchangeSpec
@@ -48,6 +69,23 @@ class Federation:
     settings: RoundSettings
     training: str
     seed: int
+    run: str = "run"
+    protection: Protection = UNPROTECTED
+
+    def check(self) -> None:
+        """Refuse (ConfigError) what cannot work together, before any site is asked."""
+        self.method.check(self.spec, self.settings.rounds)
+        check_protection(self.protection, self.method, self.sites, max_update_norm=self.settings.max_update_norm)
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What one round gave: the new global tensors (the old ones where it is void), and how it went."""
+
+    tensors: TensorDict
+    participation: tuple[Participation, ...]
+    loss: float | None
+    bytes_up: int
 
 
 def run_rounds(
@@ -63,32 +101,77 @@ def run_rounds(
     ``on_round`` is called with each new aggregate before the round is closed and may return a validation metric.
 
     Raises:
-        RoundError: a round had fewer accepted updates than ``minimum_sites``; what was closed before stays closed.
+        ConfigError: settings that cannot be combined.
+        RoundError: a round had fewer accepted updates than ``minimum_sites``, or too many secure sums came to nothing;
+            what was closed before stays closed.
         ExchangeError: an aggregate that is not finite (updates without ``max_update_norm`` may be huge); not recorded.
     """
-    federation.method.check(federation.spec)
+    federation.check()
     federation.spec.check(initial)
     held = journal.last_checkpoint()
     done, tensors = held if held is not None else (0, dict(initial))
     for number in range(done + 1, federation.settings.rounds + 1):
         started = time.monotonic()
-        answers = transport.exchange(
-            {site: _instruction(federation, number, tensors) for site in federation.sites},
-            timeout_s=federation.settings.round_timeout_s,
-        )
-        accepted, participation = _admit(federation, number, answers)
-        _require_quorum(federation, number, accepted, participation)
-        tensors = dict(federation.method.combine(tensors, accepted, federation.spec))
+        result = _one_round(federation, number, tensors, transport)
+        tensors = result.tensors
         federation.spec.check(tensors)
         metric = on_round(number, tensors) if on_round is not None else None
-        bytes_up = sum(delta.nbytes for update in accepted for delta in update.deltas.values())
         seconds = time.monotonic() - started
-        record = RoundRecord(number, tuple(participation), _mean_loss(accepted), metric, bytes_up, seconds)
+        record = RoundRecord(number, result.participation, result.loss, metric, result.bytes_up, seconds)
         journal.close_round(record, tensors)
+        _require_not_too_many_void(federation, journal)
     return tensors
 
 
-def _instruction(federation: Federation, number: int, tensors: Tensors) -> Instruction:
+def _one_round(federation: Federation, number: int, tensors: TensorDict, transport: Transport) -> _Result:
+    protection, settings, spec = federation.protection, federation.settings, federation.spec
+    set_up_sum = _set_up_sum(federation, number)
+    instruction = _instruction(federation, number, tensors, set_up_sum)
+    answers = transport.exchange(dict.fromkeys(federation.sites, instruction), timeout_s=settings.round_timeout_s)
+    needed = settings.minimum_sites or len(federation.sites)
+    if set_up_sum is not None:
+        outcome = sum_round(set_up_sum, answers, transport, timeout_s=settings.round_timeout_s, needed=needed)
+        if outcome.mean is None:
+            return _Result(dict(tensors), outcome.participation, None, outcome.bytes_up)
+        combined = federation.method.combine(tensors, [single(outcome.mean, spec)], spec)
+        return _Result(dict(combined), outcome.participation, None, outcome.bytes_up)
+    accepted, participation = _admit(federation, number, answers)
+    _require_quorum(federation, number, accepted, participation)
+    updates = [noised(protection, accepted, spec.upward(number))] if protection.noise_here else accepted
+    combined = federation.method.combine(tensors, updates, spec)
+    bytes_up = sum(delta.nbytes for update in accepted for delta in update.deltas.values())
+    return _Result(dict(combined), tuple(participation), _mean_loss(accepted), bytes_up)
+
+
+def _set_up_sum(federation: Federation, number: int) -> SumRound | None:
+    sums = federation.protection.sums
+    if sums is None:
+        return None
+    return set_up(
+        sums,
+        federation.spec.upward(number),
+        federation.fingerprint,
+        federation.protection.privacy,
+        run=federation.run,
+        number=number,
+    )
+
+
+def _require_not_too_many_void(federation: Federation, journal: Journal) -> None:
+    void = [record for record in journal.rounds() if any(part.state == "void" for part in record.sites)]
+    if len(void) > federation.settings.max_void_rounds:
+        last = void[-1]
+        reasons = "; ".join(sorted({f"{part.site}: {part.state} ({part.why})" for part in last.sites}))
+        raise RoundError(
+            f"{len(void)} rounds came to nothing, {federation.settings.max_void_rounds} may; "
+            f"round {last.round}: {reasons}",
+            remedy="mend the sites named and resume: the next round begins with the last good tensors",
+            avoid="ask the sites for their updates in the clear",
+        )
+
+
+def _instruction(federation: Federation, number: int, tensors: Tensors, sum_: SumRound | None) -> Instruction:
+    privacy = federation.protection.privacy
     return Instruction(
         round=number,
         rounds=federation.settings.rounds,
@@ -97,11 +180,14 @@ def _instruction(federation: Federation, number: int, tensors: Tensors) -> Instr
         seed=federation.seed,
         spec_digest=federation.spec.digest(),
         fingerprint=federation.fingerprint,
+        run=federation.run,
+        privacy=privacy.model_dump_json() if privacy.on else "",
+        secure_sum="" if sum_ is None else sum_.invitation.to_json(),
     )
 
 
 def _admit(
-    federation: Federation, number: int, answers: Mapping[str, Update | Refusal]
+    federation: Federation, number: int, answers: Mapping[str, Update | Joined | Refusal]
 ) -> tuple[list[Update], list[Participation]]:
     accepted, participation = [], []
     for site in sorted(federation.sites):
@@ -110,6 +196,8 @@ def _admit(
             participation.append(Participation(site, "absent", "no answer within the round's time"))
         elif isinstance(answer, Refusal):
             participation.append(Participation(site, "refused", answer.code))
+        elif isinstance(answer, Joined):
+            participation.append(Participation(site, "quarantined", "it answered as if asked for a secure sum"))
         else:
             fault = fault_of(
                 answer,

@@ -15,6 +15,7 @@ import tomli_w
 
 from more_model.cohort_file import NAME as COHORT_FILE
 from more_model.cohort_file import CohortFile, read_stored
+from more_model.data.gate import StudyGate
 from more_model.data.ingest import IngestReport, ingest
 from more_model.data.preprocessing import Preprocessing
 from more_model.data.sources import LabelTable, MimicCxrJpg, MimicEcg, Source, read_sources
@@ -22,6 +23,7 @@ from more_model.data.split import assign_splits
 from more_model.data.store import SiteStore
 from more_model.data.study import Split, Study
 from more_model.training.examples import Examples
+from privacy.deidentify.gate import RuleGate
 from simulation.partition import Partition, partitioned
 from simulation.settings import DataChoice
 
@@ -74,7 +76,8 @@ def build_sites(
     """Every site's store under ``folder/<site>``, its triplets and what was refused; sites in alphabetical order."""
     splits = assign_splits(studies, choice.split)
     sites = partitioned(studies, partition, seed)
-    reports = ingest_sites(sites, preprocessing, folder, ceiling=choice.quarantine_ceiling, workers=workers)
+    gate = RuleGate(frozenset(choice.accept)) if choice.deidentification_check else None
+    reports = ingest_sites(sites, preprocessing, folder, ceiling=choice.quarantine_ceiling, workers=workers, gate=gate)
     return [_opened(site, folder / site, choice, splits, reports[site]) for site in sites]
 
 
@@ -106,19 +109,26 @@ def write_cohort_file(folder: Path, choice: DataChoice, cohorts: Sequence[SiteCo
 
 
 def ingest_sites(
-    sites: Mapping[str, Sequence[Study]], preprocessing: Preprocessing, folder: Path, *, ceiling: float, workers: int
+    sites: Mapping[str, Sequence[Study]],
+    preprocessing: Preprocessing,
+    folder: Path,
+    *,
+    ceiling: float,
+    workers: int,
+    gate: StudyGate | None = None,
 ) -> dict[str, IngestReport]:
-    """Ingest several sites, ``workers`` of them at a time, each in a process of its own."""
+    """Ingest several sites, ``workers`` of them at a time, each in a process of its own; without a ``gate`` only what
+    was computed, not collected."""
     folder.mkdir(parents=True, exist_ok=True)
     if workers == 1 or len(sites) == 1:
         return {
-            site: ingest(own, folder / site, site, preprocessing, ceiling=ceiling, workers=workers)
+            site: ingest(own, folder / site, site, preprocessing, ceiling=ceiling, workers=workers, gate=gate)
             for site, own in sites.items()
         }
     # Spawned, not forked: this process may hold threads of torch.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         waiting = {
-            site: pool.submit(ingest, list(own), folder / site, site, preprocessing, ceiling=ceiling)
+            site: pool.submit(ingest, list(own), folder / site, site, preprocessing, ceiling=ceiling, gate=gate)
             for site, own in sites.items()
         }
         return {site: future.result() for site, future in waiting.items()}
@@ -175,6 +185,8 @@ def _site_summary(cohort: SiteCohort) -> dict[str, Any]:
             "both": sum(t.xray is not None and t.ecg is not None for t in triplets),
         },
         "refused": dict(cohort.ingested.refused),
+        "deidentification": cohort.ingested.deidentification,
+        "withheld": dict(cohort.ingested.withheld),
         "corrections": dict(cohort.ingested.corrections),
         "nan_samples": cohort.ingested.nan_samples,
         "pairing": dict(cohort.pairing),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,27 +11,13 @@ from more_model.evaluation.summary import at_site, compare, compare_with_mean, s
 from more_model.model.inventory import Inventory
 from more_model.run_folder import environment
 from server.journal import RoundRecord, as_json
-from simulation.arms import CurvePoint
 from simulation.cohort import cohort_summary, text_kind
 from simulation.health import judged
-from simulation.scoring import ArmScores
+from simulation.outcome import Outcome
+from simulation.privacy_summary import privacy_summary
 from simulation.workbench import Workbench
 
 SCHEMA = 1
-_NO_PRIVACY = (
-    "No differential privacy and no secure aggregation were used: the coordinator sees each site's update in the "
-    "clear. Only LoRA and projection-head updates travelled; that alone is no privacy guarantee."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One evaluated arm: its part of summary.json (``health`` as measured, not yet judged), the scores behind it, its
-    learning curve."""
-
-    table: dict[str, Any]
-    scores: ArmScores
-    curve: tuple[CurvePoint, ...]
 
 
 def build_summary(
@@ -42,11 +27,13 @@ def build_summary(
     rounds: Sequence[RoundRecord],
     over_seeds: Mapping[str, Sequence[float | None]],
     *,
+    privacy_curve: Mapping[str, Outcome] | None = None,
     other_rounds: Sequence[RoundRecord] = (),
     label_seeds: Mapping[str, Sequence[Mapping[str, float | None]]] | None = None,
 ) -> dict[str, Any]:
     """The content of summary.json (DESIGN section 8). ``other_rounds`` are those of further seeds: a site missing there
-    makes the run partial, too. ``label_seeds`` has the AUROC per label of each arm, one mapping a seed."""
+    makes the run partial, too. ``privacy_curve`` has the arms of `simulation.protection.curve_arms`.
+    ``label_seeds`` has the AUROC per label of each arm, one mapping a seed."""
     config = bench.config
     arms = _arms(bench, outcomes, over_seeds, label_seeds or {})
     return {
@@ -69,7 +56,7 @@ def build_summary(
         "gap": _gaps(bench, outcomes),
         "joining": _joining(bench, outcomes),
         "exchange": _exchange(inventory, rounds, len(bench.sites)),
-        "privacy": {"mechanism": "none", "statement": _NO_PRIVACY},
+        "privacy": privacy_summary(bench, outcomes, privacy_curve or {}, rounds),
         "federation": {
             "engine": config.federation.engine,
             "method": config.federation.method,

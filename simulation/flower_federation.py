@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from client.flower_app import build_client_app
 from client.hospital import Hospital
+from client.private_bank import PublicBank
 from more_model.base import Assembled
 from more_model.errors import RoundError
 from more_model.exchange import TensorDict, Tensors
 from more_model.model.inventory import export_tensors, import_tensors
-from server.aggregate import aggregation
+from server.aggregation.methods import aggregation
 from server.flower_grid import GridTransport, discover
 from server.journal import Journal, RoundRecord
 from server.rounds import Federation, run_rounds
@@ -19,6 +23,7 @@ from simulation.arms import CurvePoint, TrainedArm
 from simulation.flower_inprocess import InProcessGrid, partition_of
 from simulation.flower_ray import run_in_ray
 from simulation.health import pooled, read_notes, write_notes
+from simulation.protection import ArmProtection, server_protection, site_protection
 from simulation.site_folder import write_site_folders
 from simulation.workbench import Workbench
 
@@ -35,7 +40,7 @@ def train_federated(bench: Workbench, arm: str, seed: int) -> tuple[TrainedArm, 
             len(bench.sites),
             bench.config.training.threads,
         )
-    return train_over_grid(bench, InProcessGrid(client_app(bench), len(bench.sites)), arm, seed)
+    return train_over_grid(bench, InProcessGrid(client_app(bench, arm), len(bench.sites)), arm, seed)
 
 
 def train_over_grid(bench: Workbench, grid: Grid, arm: str, seed: int) -> tuple[TrainedArm, list[RoundRecord]]:
@@ -51,10 +56,10 @@ def train_over_grid(bench: Workbench, grid: Grid, arm: str, seed: int) -> tuple[
     return TrainedArm(model, curve), records
 
 
-def client_app(bench: Workbench) -> ClientApp:
-    """The hospitals of ``bench`` in this process, each at the node with its partition number."""
-    assembled = bench.assembled()
-    hospitals = [_hospital(bench, assembled, site) for site in bench.sites]
+def client_app(bench: Workbench, arm: str = "federated") -> ClientApp:
+    """The hospitals of ``bench`` in this process, each at the node with its partition number, for one arm."""
+    assembled, agreed, bank = bench.assembled(), bench.protection(arm), cache(bench.public_bank)
+    hospitals = [_hospital(bench, assembled, site, agreed, bank) for site in bench.sites]
     return build_client_app(lambda context: hospitals[partition_of(context)])
 
 
@@ -62,7 +67,7 @@ def rounds_over_grid(
     bench: Workbench, assembled: Assembled, grid: Grid, arm: str, seed: int
 ) -> tuple[TensorDict, list[RoundRecord]]:
     """The coordinator's part, the same for every grid."""
-    choice = bench.config.federation
+    choice, agreed = bench.config.federation, bench.protection(arm)
     federation = Federation(
         sites=bench.sites,
         spec=assembled.spec,
@@ -71,6 +76,8 @@ def rounds_over_grid(
         settings=choice.rounds,
         training=bench.config.training.model_dump_json(),
         seed=seed,
+        run=arm,
+        protection=server_protection(agreed),
     )
     facts = {
         "spec": assembled.spec.digest(),
@@ -81,6 +88,8 @@ def rounds_over_grid(
         "rounds": str(choice.rounds.rounds),
         "local_epochs": str(choice.local_epochs),
         "examples": bench.training_examples().digest(),
+        "privacy": agreed.privacy.model_dump_json(),
+        "secure_sum": "" if agreed.sums is None else agreed.sums.model_dump_json(),
     }
     initial = export_tensors(bench.assembled().model)
     watcher = bench.assembled().model
@@ -108,13 +117,18 @@ def rounds_over_grid(
         journal.close()
 
 
-def _hospital(bench: Workbench, assembled: Assembled, site: str) -> Hospital:
+def _hospital(
+    bench: Workbench, assembled: Assembled, site: str, agreed: ArmProtection, bank: Callable[[], PublicBank]
+) -> Hospital:
     # All hospitals share one model object: every round begins by writing all travelling tensors into it.
+    examples = bench.training_examples(site)
+    protection = site_protection(agreed, site, examples, bank)
     return Hospital(
         name=site,
-        examples=bench.training_examples(site),
+        examples=examples,
         assembled=assembled,
         tokenizer=bench.scorer.tokenizer,
         max_tokens=bench.scorer.max_tokens,
         local_epochs=bench.config.federation.local_epochs,
+        protection_of=lambda _run: protection,
     )

@@ -9,8 +9,8 @@ import numpy as np
 from more_model.data.study import Triplet
 from more_model.evaluation.embedded import EmbeddedSet, ImageOrTrace
 from simulation.arms import CurvePoint
-from simulation.compare import Outcome
 from simulation.explained import explained_studies
+from simulation.outcome import Outcome
 from simulation.report.details import Example, ExplainedStudy, LearningPoint, ReportDetails
 from simulation.scoring import roc_curves
 from simulation.workbench import Workbench

@@ -17,9 +17,11 @@ from more_model.run_folder import RunFolder, open_run_folder
 from server.journal import RoundRecord
 from simulation.arms import TrainedArm, train_alone
 from simulation.cohort import SiteCohort, all_studies, build_sites, synthetic_sources, write_cohort_file
-from simulation.compare import Outcome, build_summary
+from simulation.compare import build_summary
 from simulation.flower_federation import train_federated
 from simulation.health import measure_health
+from simulation.outcome import Outcome
+from simulation.protection import curve_arms, is_federated
 from simulation.report.page import write_report
 from simulation.report.table import print_table
 from simulation.report_details import report_details
@@ -38,6 +40,7 @@ class _Results:
     """What the arms of one run have produced so far, by arm name; ``local`` arms are called ``local-<site>``."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    privacy_curve: dict[str, Outcome] = field(default_factory=dict)
     rounds: list[RoundRecord] = field(default_factory=list)
     other_rounds: list[RoundRecord] = field(default_factory=list)
     other_seeds: dict[str, list[float]] = field(default_factory=dict)
@@ -73,6 +76,7 @@ def run(
             results.outcomes,
             results.rounds,
             results.other_seeds,
+            privacy_curve=results.privacy_curve,
             other_rounds=results.other_rounds,
             label_seeds=results.label_seeds,
         )
@@ -149,6 +153,10 @@ def _data(choice: DataChoice, folder: RunFolder, workers: int, on_progress: OnPr
 
 def _run_arms(bench: Workbench, folder: RunFolder, arms: Sequence[str], federate: Federate) -> _Results:
     results = _Results()
+    if "federated" in arms:
+        for name in curve_arms(bench.config):
+            results.privacy_curve[name], records = _one_arm(bench, folder, name, name, bench.config.seed, federate)
+            results.other_rounds += records
     for number in range(bench.config.seeds):
         seed, suffix = bench.config.seed + number, "" if number == 0 else f"-seed{number + 1}"
         for arm in arms:
@@ -173,7 +181,7 @@ def _one_arm(
 ) -> tuple[Outcome, list[RoundRecord]]:
     started = time.monotonic()
     records: list[RoundRecord] = []
-    if name == "federated":
+    if is_federated(name):
         trained, records = federate(bench, label, seed)
     elif name == "base":
         trained = TrainedArm(bench.assembled().model, ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,10 +12,16 @@ from more_model.data.sources import LabelTable, Source, resolve
 from more_model.data.split import SplitRule
 from more_model.errors import ConfigError
 from more_model.evaluation.embedded import UncertaintyPolicy
+from more_model.lora_method import LoraMethod, fault_of_round_count
 from more_model.model.config import ModelConfig, load_config, preset
 from more_model.settings import load_settings, read_mapping, validated
 from more_model.training.settings import TrainingSettings
 from more_model.training.words import LabelWording
+from privacy.rounds import is_patient_mode
+from privacy.secure_sum.compatibility import Choices, conflicts
+from privacy.secure_sum.settings import SumSettings
+from privacy.settings import PrivacySettings
+from server.aggregation.methods import aggregation
 from server.rounds import RoundSettings
 from simulation.partition import Partition
 from simulation.synthetic.config import SynthConfig
@@ -84,6 +90,11 @@ class DataChoice(_Part):
     #: Sentences for studies without a report; a run that uses any says "label prompts", never "reports".
     label_wordings: tuple[LabelWording, ...] = ()
     quarantine_ceiling: float = Field(default=0.05, ge=0, le=1)
+    #: Whether studies are checked for what may name somebody; those with a finding are not used.
+    deidentification_check: bool = True
+    #: What was looked at and may pass: DICOM keywords such as PatientID, labels of WFDB comments such as subject_id,
+    #: and the kinds "burned-in-text" and "private-element".
+    accept: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -97,9 +108,42 @@ class FederationChoice(_Part):
 
     rounds: RoundSettings = RoundSettings()
     local_epochs: int = Field(default=1, ge=1)
-    method: Literal["fedit", "ffa"] = "ffa"
+    method: LoraMethod = "ffa"
     public_seed: int = 2410_16239
     engine: Literal["inprocess", "ray"] = "inprocess"
+    #: The coordinator learns the sum of the updates only; without it, it sees each one.
+    secure_sum: SumSettings | None = None
+
+    @model_validator(mode="after")
+    def _whole_turns(self) -> Self:
+        if (fault := fault_of_round_count(self.method, self.rounds.rounds)) is not None:
+            raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _what_sums_allow(self) -> Self:
+        if self.secure_sum is None:
+            return self
+        checks = ("max-update-norm",) if self.rounds.max_update_norm is not None else ()
+        faults = list(conflicts(Choices(aggregation=self.method, update_checks=checks)))
+        if self.engine == "ray":
+            faults.append(
+                'engine "ray": a site must remember its keys from one message to the next, and Ray answers each '
+                'message in whichever process is free; choose "inprocess"'
+            )
+        if faults:
+            raise ValueError("secure_sum: " + "; ".join(faults))
+        return self
+
+
+class PublicBankChoice(_Part):
+    """Public records for the patient modes: what a patient is contrasted with. ``cohort`` is a run directory or a
+    cohort file; without it, the cohort that the base was warmed up on. ``negatives`` are drawn for a step and kept for
+    ``refresh_every`` steps."""
+
+    cohort: Path | None = None
+    negatives: int = Field(default=256, ge=1)
+    refresh_every: int = Field(default=1, ge=1)
 
 
 class EvaluationChoice(_Part):
@@ -128,6 +172,10 @@ class RunConfig(_Part):
     partition: Partition = Partition()
     training: TrainingSettings = TrainingSettings()
     federation: FederationChoice = FederationChoice()
+    privacy: PrivacySettings = PrivacySettings()
+    #: Budgets (epsilon) at which the federated arm is trained as well, and once without privacy.
+    privacy_curve: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
+    public_bank: PublicBankChoice = PublicBankChoice()
     evaluation: EvaluationChoice = EvaluationChoice()
     arms: tuple[Literal["centralized", "federated", "local", "base", "random_encoder"], ...] = (
         "centralized",
@@ -137,6 +185,30 @@ class RunConfig(_Part):
         "random_encoder",
     )
     ingest_workers: int = Field(default=2, ge=1)
+
+    @model_validator(mode="after")
+    def _privacy_fits(self) -> Self:
+        faults = []
+        method = aggregation(self.federation.method)
+        if self.privacy.on and method.under_dp == "refused":
+            faults.append(f"federation.method {method.name!r}: {method.dp_note}")
+        if is_patient_mode(self.privacy):
+            if self.base.kind != "warm-up" and self.public_bank.cohort is None:
+                faults.append(
+                    f"{self.privacy.mode} contrasts with public records: give public_bank.cohort, or warm up the base"
+                )
+            if self.training.proximal_mu > 0:
+                faults.append("training.proximal_mu: private steps do not pull back to the global tensors; set it to 0")
+        if self.privacy_curve and not self.privacy.on:
+            faults.append("privacy_curve: there is no mode to spend these budgets with; set privacy.mode")
+        if self.privacy_curve and not {"federated", "base"} <= set(self.arms):
+            faults.append(
+                "privacy_curve: it stands between public data alone and no privacy; it needs the arms federated "
+                "and base"
+            )
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
 
     @model_validator(mode="after")
     def _public_is_public(self) -> Self:
@@ -223,6 +295,7 @@ def _anchored(config: SomeRun, folder: Path) -> SomeRun:
             "data": data,
             "model": resolve(config.model, folder),
             "base": resolve(config.base, folder),
+            "public_bank": resolve(config.public_bank, folder),
             "evaluation": config.evaluation.model_copy(update={"prompts": prompts}),
         }
     )

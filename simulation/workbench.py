@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from client.private_bank import PublicBank
+from client.private_site import declare
 from more_model.base import Assembled, assemble, load_base
 from more_model.checkpoint import save_checkpoint
 from more_model.data.study import Split
@@ -17,6 +19,8 @@ from more_model.training.examples import Examples
 from more_model.training.loop import resolve_device
 from more_model.training.seeds import derived_seed
 from simulation.cohort import SiteCohort
+from simulation.protection import ArmProtection, arm_protection
+from simulation.public_bank import public_bank
 from simulation.scoring import Scorer
 from simulation.settings import RunConfig
 
@@ -47,6 +51,15 @@ class Workbench:
         """The training split of one site, or of all sites together."""
         parts = [c.examples.of_split(Split.TRAIN) for c in self.cohorts if site is None or c.name == site]
         return Examples.merged(parts)
+
+    def protection(self, arm: str) -> ArmProtection:
+        """What protects the updates of a federated arm."""
+        declarations = {site: declare(self.training_examples(site)) for site in self.sites}
+        return arm_protection(self.config, self.folder / "arms", arm, declarations)
+
+    def public_bank(self) -> PublicBank:
+        """The public records of the run."""
+        return public_bank(self.config, self.folder / "workspace")
 
     def assembled(self) -> Assembled:
         """A fresh model on the base, with the run's LoRA method."""

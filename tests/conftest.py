@@ -111,24 +111,26 @@ class FinishedRun:
     stdout: str
 
 
+def _overlaid(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """``top`` laid over ``base``, nested; None removes a key."""
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _overlaid(merged[key], value) if both else value
+    return {key: value for key, value in merged.items() if value is not None}
+
+
 @pytest.fixture(scope="session")
 def write_miniature() -> WriteMiniature:
     """``write_miniature(folder, {"seed": 4, "federation": {...}})``: a run configuration of seconds (three sites, 60
     synthetic patients, two rounds) with nested changes laid over it; returns the file. None removes a key."""
     import tomli_w
 
-    def overlaid(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-        merged = dict(base)
-        for key, value in top.items():
-            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-            merged[key] = overlaid(merged[key], value) if both else value
-        return {key: value for key, value in merged.items() if value is not None}
-
     def write(folder: Path, changes: dict[str, Any] | None = None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "public_texts.txt").write_text("\n".join(PUBLIC_TEXTS), encoding="utf-8")
         path = folder / "miniature.toml"
-        path.write_text(tomli_w.dumps(overlaid(MINIATURE, changes or {})), encoding="utf-8")
+        path.write_text(tomli_w.dumps(_overlaid(MINIATURE, changes or {})), encoding="utf-8")
         return path
 
     return write
@@ -160,3 +162,45 @@ def miniature_bench(miniature_run: FinishedRun, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("bench")
     shutil.copytree(miniature_run.out / "workspace", folder / "workspace")
     return prepare(load_run_config(miniature_run.config), RunFolder(folder), lambda _stage, _done, _total: None)
+
+
+#: Four hospitals, one of them without X-rays, and a public cohort that the base is warmed up on.
+PROTECTED: dict[str, Any] = {
+    "base": {
+        "tokenizer_texts": None,
+        "kind": "warm-up",
+        "warm_up": {
+            "epochs": 1,
+            "cohort": {"patients": 24, "seed": 9, "hospitals": 2, "first_subject_id": 15_000_000, "image_px": 64},
+        },
+    },
+    "data": {"synthetic": {"patients": 80}},
+    "partition": {"sites": 4, "missing": {"site-1": ["xray"]}},
+    "public_bank": {"negatives": 16},
+    "arms": ["federated", "base"],
+    "evaluation": {"linear_probe": False, "retrieval": False, "examples": 0},
+}
+ProtectedBench = Callable[[Path, dict[str, Any]], "Workbench"]
+
+
+@pytest.fixture(scope="session")
+def protected_bench(write_miniature: WriteMiniature, tmp_path_factory: pytest.TempPathFactory) -> ProtectedBench:
+    """``protected_bench(folder, {"privacy": {...}, "federation": {...}})``: the prepared four hospitals in a folder of
+    the caller's, with this protection. Data and base are made once."""
+    from dataclasses import replace
+
+    from more_model.run_folder import RunFolder
+    from simulation.run import prepare
+    from simulation.settings import load_run_config
+
+    made = tmp_path_factory.mktemp("protected")
+    config = load_run_config(write_miniature(made, PROTECTED))
+    prepared = prepare(config, RunFolder(made), lambda _stage, _done, _total: None)
+
+    def bench(folder: Path, changes: dict[str, Any]) -> Workbench:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "workspace").symlink_to(made / "workspace")
+        protected = load_run_config(write_miniature(folder, _overlaid(PROTECTED, changes)))
+        return replace(prepared, config=protected, folder=folder)
+
+    return bench

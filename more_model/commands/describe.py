@@ -18,17 +18,25 @@ if TYPE_CHECKING:
 
 
 class Method(StrEnum):
-    """Which LoRA factors train and travel."""
+    """How the LoRA factors train and travel; `more_model.lora_method.LoraMethod` for the command line."""
 
     FFA = "ffa"
     FEDIT = "fedit"
+    ROLORA = "rolora"
+    FEDSVD = "fedsvd"
+    FLEXLORA = "flexlora"
+    FEDEX = "fedex"
 
 
 def describe(
     preset: Annotated[str | None, typer.Option(help="Built-in model: tiny, small or more-base (the default).")] = None,
     config: Annotated[Path | None, typer.Option(help="Model configuration (TOML or JSON) instead of a preset.")] = None,
     method: Annotated[
-        Method, typer.Option(help="ffa: A is frozen, B travels. fedit: both factors train and travel.")
+        Method,
+        typer.Option(
+            help="ffa: A is frozen, B travels. fedit: both factors train and travel. rolora: B in odd rounds, A in "
+            "even ones. fedsvd: A travels down only. flexlora: as fedit. fedex: as fedit, and a dense residual down."
+        ),
     ] = Method.FFA,
     training_step: Annotated[
         bool, typer.Option("--training-step", help="Also take one optimiser step on the CPU with random triplets.")

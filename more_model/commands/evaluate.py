@@ -81,6 +81,38 @@ def evaluate(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Most epochs of fine-tuning, instead of the recipe's, for quick trials.")
     ] = None,
+    dp: Annotated[
+        bool,
+        typer.Option(
+            "--dp", help="Fine-tune, or probe, under differential privacy: the training patients are protected."
+        ),
+    ] = False,
+    epsilon: Annotated[
+        float | None, typer.Option(help="With --dp: the budget of all private trainings together; noise follows.")
+    ] = None,
+    noise_multiplier: Annotated[
+        float | None, typer.Option(help="With --dp, instead of --epsilon: noise / clipping norm; epsilon follows.")
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(help="With --dp: chance that the guarantee fails; below 1 / training patients.")
+    ] = None,
+    clip_norm: Annotated[
+        float | None, typer.Option(help="With --dp: norm to which each patient's gradient is clipped; 1.")
+    ] = None,
+    sampling_rate: Annotated[
+        float | None, typer.Option(help="With --dp: probability with which a step draws each patient.")
+    ] = None,
+    public_patients: Annotated[
+        int | None,
+        typer.Option(help="With --dp: number of training patients, as it may be published; rounded is fine."),
+    ] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="With --dp: the site's ledger, charged before the first step.")
+    ] = None,
+    witness: Annotated[Path | None, typer.Option(help="With --ledger: its witness file.")] = None,
+    site_key: Annotated[
+        Path | None, typer.Option(help="With --ledger: file with the key by which it knows patients.")
+    ] = None,
     baselines: Annotated[
         bool, typer.Option(help="Beside it random encoders, and with fine-tuning a supervised model.")
     ] = True,
@@ -101,6 +133,17 @@ def evaluate(
     Example: more-model evaluate --protocol cohort --data runs/demo --out runs/evaluated
     --checkpoint runs/demo/checkpoints/federated.safetensors
     """
+    terms = {
+        "epsilon": epsilon,
+        "noise_multiplier": noise_multiplier,
+        "public_patients": public_patients,
+        "delta": delta,
+        "clip_norm": clip_norm,
+        "sampling_rate": sampling_rate,
+        "ledger": ledger,
+        "witness": witness,
+        "site_key": site_key,
+    }
     content: dict[str, Any] = {
         "protocol": protocol,
         "data": data.resolve(),
@@ -134,8 +177,31 @@ def evaluate(
     }
     content |= {name: value for name, value in optional.items() if value}
     with exit_on_error():
+        content |= _privacy(content, terms, dp=dp)
         summary = _run(content, out, resume=resume, overwrite=overwrite)
     typer.echo(json.dumps(summary, indent=2) if as_json else _as_text(summary, out))
+
+
+def _privacy(content: dict[str, Any], terms: dict[str, Any], *, dp: bool) -> dict[str, Any]:
+    """The settings that --dp adds or starts from, where ``content`` has no others."""
+    from more_model.errors import ConfigError
+
+    given = {name: value for name, value in terms.items() if value is not None}
+    if not dp:
+        if given:
+            faults = [f"--{name.replace('_', '-')}: has a meaning with --dp only" for name in given]
+            raise ConfigError(
+                "more-model evaluate", faults, remedy="add --dp, or leave them out",
+                avoid="call a training private that ran without --dp",
+            )  # fmt: skip
+        return {}
+    # What has no default has to be there, even empty, for its fault to say why it is needed.
+    needed = {name: terms[name] for name in ("public_patients", "delta", "sampling_rate")}
+    files = {name: value.resolve() for name, value in given.items() if isinstance(value, Path)}
+    # One recipe and all labels: a second recipe would halve the budget of the first.
+    starts = {"recipes": ["lora"], "fractions": [1.0]}
+    usual = {name: value for name, value in starts.items() if name not in content}
+    return {**usual, "privacy": {**needed, **given, **files}}
 
 
 def _run(content: dict[str, Any], out: Path, *, resume: bool, overwrite: bool) -> dict[str, Any]:
@@ -150,6 +216,7 @@ def _run(content: dict[str, Any], out: Path, *, resume: bool, overwrite: bool) -
 
 
 def _as_text(summary: dict[str, Any], out: Path) -> str:
+    from more_model.evaluation.results_privacy import privacy_lines
     from more_model.evaluation.results_tables import estimate, name_of, spread
 
     protocol = summary["protocol"]
@@ -161,5 +228,6 @@ def _as_text(summary: dict[str, Any], out: Path) -> str:
         macro = result["metrics"]["macro"]
         line = f"  {name_of(result)}: macro AUROC {estimate(macro, 'auroc')} over {macro['labels']} labels"
         lines.append(line + (f"; over draws {spread(result['draws'])}" if "draws" in result else ""))
+    lines += privacy_lines(summary["privacy"])
     lines += [f"  note: {note}" for note in protocol["notes"]]
     return "\n".join([*lines, f"report: {out / 'report.html'}"])

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from more_model.data.gate import StudyGate, Withheld, pass_gate
 from more_model.data.preprocessing import Preprocessing
 from more_model.data.study import Modality, Study
 from more_model.errors import InputRefused, MoreError
@@ -36,24 +37,31 @@ class Converted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a study cannot be used: a stable code and a sentence without identifiers."""
+    """Why a study cannot be used: a stable code and a sentence without identifiers; of a study that a gate withheld,
+    how many findings of which kind."""
 
     reason: str
     message: str
+    found: Mapping[str, int] = field(default_factory=dict)
 
 
 class _TimeIsUp(BaseException):
     """Not an `Exception`, so that no reader takes it for a damaged file."""
 
 
-def convert(study: Study, preprocessing: Preprocessing, *, timeout_s: float = 60.0) -> Converted | Refused:
-    """Reads one study. Only errors that concern every study alike (a missing package) are raised.
+def convert(
+    study: Study, preprocessing: Preprocessing, gate: StudyGate | None = None, *, timeout_s: float = 60.0
+) -> Converted | Refused:
+    """Reads one study and passes it through the gate, if there is one. Only errors that concern every study alike (a
+    missing package) are raised.
 
     ``timeout_s`` bounds the time spent in Python code, where the platform has alarms and this is the main thread.
     """
     try:
         with _time_limit(timeout_s):
-            return _READERS[study.modality](study, preprocessing)
+            return _READERS[study.modality](study, preprocessing, gate)
+    except Withheld as error:
+        return Refused(error.reason, error.cause, error.found)
     except InputRefused as error:
         return Refused(error.reason, error.cause)
     except _TimeIsUp:
@@ -90,20 +98,20 @@ def _file_state(path: Path) -> str:
         return type(error).__name__
 
 
-def _xray(study: Study, preprocessing: Preprocessing) -> Converted:
+def _xray(study: Study, preprocessing: Preprocessing, gate: StudyGate | None) -> Converted:
     from more_model.data.xray import read_xray, to_square
 
-    image = read_xray(_source(study))
+    image = read_xray(_source(study), gate=gate)
     facts = {name: image.facts[name] for name in ("manufacturer", "view") if image.facts.get(name)}
     pixels = to_square(image.pixels, preprocessing.image_size)
     return Converted(array=pixels, corrections=image.corrections, attributes=facts)
 
 
-def _ecg(study: Study, preprocessing: Preprocessing) -> Converted:
+def _ecg(study: Study, preprocessing: Preprocessing, gate: StudyGate | None) -> Converted:
     from more_model.data.ecg import read_ecg, standardise_ecg
 
     ecg = standardise_ecg(
-        read_ecg(_source(study)),
+        read_ecg(_source(study), gate=gate),
         rate_hz=preprocessing.ecg_rate_hz,
         seconds=preprocessing.ecg_seconds,
         scaling=preprocessing.ecg_scaling,
@@ -111,10 +119,17 @@ def _ecg(study: Study, preprocessing: Preprocessing) -> Converted:
     return Converted(array=ecg.signal.astype(np.float16), corrections=ecg.corrections, nan_samples=ecg.nan_samples)
 
 
-def _report(study: Study, preprocessing: Preprocessing) -> Converted:
+def _report(study: Study, preprocessing: Preprocessing, gate: StudyGate | None) -> Converted:
+    raw, corrections = (study.text, ()) if study.text is not None else _report_file(_source(study))
+    result = _words(study, raw, corrections)
+    # The whole report, and not only the sections that are kept: who signs it tells that nobody has gone through it.
+    pass_gate(gate, text=raw)
+    return result
+
+
+def _words(study: Study, raw: str, corrections: tuple[str, ...]) -> Converted:
     from more_model.data.report_text import training_text
 
-    raw, corrections = (study.text, ()) if study.text is not None else _report_file(_source(study))
     if study.describes is Modality.ECG:
         # Machine statements have no sections; a word with a colon ("Rhythm:") must not be taken for a header.
         text = " ".join(raw.split())

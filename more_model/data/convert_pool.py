@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 from more_model.data.convert import Converted, Refused, convert
+from more_model.data.gate import StudyGate
 from more_model.data.preprocessing import Preprocessing
 from more_model.data.study import Study
 
@@ -22,15 +23,17 @@ Outcome = Converted | Refused
 _Waiting = tuple[list[Study], Future[list[Outcome]]]
 
 
-def convert_all(studies: Sequence[Study], preprocessing: Preprocessing, *, workers: int) -> Iterator[Outcome]:
-    """One outcome a study, in order, whatever the number of workers.
+def convert_all(
+    studies: Sequence[Study], preprocessing: Preprocessing, *, workers: int, gate: StudyGate | None = None
+) -> Iterator[Outcome]:
+    """One outcome a study, in order, whatever the number of workers. ``gate`` is pickled to them.
 
     A study that kills its process (a fault inside a decoder) is refused as "reader-crashed" if there are several
     workers; with one, everything runs in this process and dies with it.
     """
     if workers <= 1 or len(studies) <= _CHUNK:
         for study in studies:
-            yield convert(study, preprocessing)
+            yield convert(study, preprocessing, gate)
         return
     remaining = iter(studies)
     chunks = iter(lambda: list(islice(remaining, _CHUNK)), [])
@@ -39,14 +42,14 @@ def convert_all(studies: Sequence[Study], preprocessing: Preprocessing, *, worke
     while running:
         running = False
         with _pool(workers) as pool:
-            for chunk, outcomes in _in_order(pool, chunks, preprocessing, workers):
+            for chunk, outcomes in _in_order(pool, chunks, preprocessing, workers, gate):
                 # A chunk that was finished out of turn is done again: outcomes must keep the order of the studies.
                 if outcomes is None or suspects:
                     suspects += chunk
                 else:
                     yield from outcomes
         if suspects:
-            yield from _one_by_one(suspects, preprocessing)
+            yield from _one_by_one(suspects, preprocessing, gate)
             suspects, running = [], True
 
 
@@ -69,7 +72,11 @@ def ignore_interrupts() -> None:
 
 
 def _in_order(
-    pool: ProcessPoolExecutor, chunks: Iterator[list[Study]], preprocessing: Preprocessing, workers: int
+    pool: ProcessPoolExecutor,
+    chunks: Iterator[list[Study]],
+    preprocessing: Preprocessing,
+    workers: int,
+    gate: StudyGate | None,
 ) -> Iterator[tuple[list[Study], list[Outcome] | None]]:
     """Chunks with their outcomes; None for the chunks that were under way when the pool broke. Then it ends."""
     waiting: deque[_Waiting] = deque()
@@ -80,7 +87,7 @@ def _in_order(
             if chunk is None:
                 break
             try:
-                waiting.append((chunk, pool.submit(convert_chunk, chunk, preprocessing)))
+                waiting.append((chunk, pool.submit(convert_chunk, chunk, preprocessing, gate)))
             except BrokenProcessPool:
                 broken = True
                 waiting.append((chunk, _failed()))
@@ -100,20 +107,20 @@ def _failed() -> Future[list[Outcome]]:
     return future
 
 
-def _one_by_one(studies: Sequence[Study], preprocessing: Preprocessing) -> Iterator[Outcome]:
+def _one_by_one(studies: Sequence[Study], preprocessing: Preprocessing, gate: StudyGate | None) -> Iterator[Outcome]:
     """The studies that were under way at a crash, each alone, so that only the guilty one is refused."""
     place = 0
     while place < len(studies):
         with _pool(1) as pool:
             try:
                 while place < len(studies):
-                    yield pool.submit(convert, studies[place], preprocessing).result()
+                    yield pool.submit(convert, studies[place], preprocessing, gate).result()
                     place += 1
             except BrokenProcessPool:
                 place += 1
                 yield Refused("reader-crashed", "Reading the file crashed the reader's process.")
 
 
-def convert_chunk(studies: Sequence[Study], preprocessing: Preprocessing) -> list[Outcome]:
+def convert_chunk(studies: Sequence[Study], preprocessing: Preprocessing, gate: StudyGate | None) -> list[Outcome]:
     """What one worker process does."""
-    return [convert(study, preprocessing) for study in studies]
+    return [convert(study, preprocessing, gate) for study in studies]

@@ -9,6 +9,7 @@ import numpy as np
 
 from more_model.data.dicom_file import guarded_pydicom, numbers_of, open_dicom
 from more_model.data.ecg_channels import MAX_READ_SECONDS, Channel
+from more_model.data.gate import StudyGate, pass_gate
 from more_model.data.leads import canonical_lead
 from more_model.data.packages import load_package
 from more_model.errors import InputRefused
@@ -25,11 +26,13 @@ _SCHEMES: Final = {"SCPECG": "5.6.3-9-", "MDC": "2:"}
 _PADDING_DTYPES: Final = {(8, "SB"): "<i1", (8, "UB"): "<u1", (16, "SS"): "<i2", (16, "US"): "<u2", (32, "SL"): "<i4"}
 
 
-def read_dicom_waveform(path: Path) -> tuple[list[Channel], float, list[str], dict[str, str]]:
+def read_dicom_waveform(
+    path: Path, *, gate: StudyGate | None = None
+) -> tuple[list[Channel], float, list[str], dict[str, str]]:
     """Channels, rate in Hz, corrections and facts of the multiplex group with the most standard leads, then samples.
 
     Other groups (a median beat, for instance) are left out. Raises `InputRefused`: no-waveform, bad-header,
-    truncated-signal, damaged-signal, unknown-units, besides those of `open_dicom`.
+    truncated-signal, damaged-signal, unknown-units, besides those of `open_dicom` and of ``gate``.
     """
     with guarded_pydicom():
         dataset = open_dicom(path)
@@ -43,6 +46,7 @@ def read_dicom_waveform(path: Path) -> tuple[list[Channel], float, list[str], di
             raise InputRefused("bad-header", "The waveform states no usable sampling frequency.")
         channels = _channels(dataset, index, rate[0])
         facts = {"format": "DICOM waveform", "n_channels": str(len(channels)), "stored_rate_hz": f"{rate[0]:g}"}
+        pass_gate(gate, dataset=dataset)
     corrections = [f"waveform-groups-skipped:{len(groups) - 1}"] if len(groups) > 1 else []
     return channels, rate[0], corrections, facts
 

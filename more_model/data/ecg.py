@@ -13,6 +13,7 @@ import numpy.typing as npt
 from more_model.data.dicom_file import is_dicom
 from more_model.data.dicom_waveform import read_dicom_waveform
 from more_model.data.ecg_channels import IMPLAUSIBLE_MV, amplitude_notes, assemble, median_range_mv
+from more_model.data.gate import StudyGate
 from more_model.data.leads import DERIVED_LEADS, INDEPENDENT_LEADS, STANDARD_LEADS
 from more_model.data.packages import load_package
 from more_model.data.wfdb_record import read_wfdb
@@ -53,17 +54,17 @@ class StandardEcg:
     nan_samples: int
 
 
-def read_ecg(path: Path) -> EcgRecord:
+def read_ecg(path: Path, *, gate: StudyGate | None = None) -> EcgRecord:
     """A WFDB record (path with or without .hea, .dat, .mat) or a DICOM waveform file, told apart by content.
 
     At most the first ten minutes are read. An amplitude that hints at a wrong gain is noted in ``corrections``
-    ("amplitude-unusual", "amplitude-implausible"), never rescaled. Raises `InputRefused` with the reasons of
-    `more_model.data.wfdb_record`, `.dicom_waveform` and `.ecg_channels`.
+    ("amplitude-unusual", "amplitude-implausible"), never rescaled. ``gate`` sees the headers. Raises `InputRefused`
+    with the reasons of `more_model.data.wfdb_record`, `.dicom_waveform`, `.ecg_channels` and `.gate`.
     """
     if path.is_file() and is_dicom(path):
-        channels, fs_hz, corrections, facts = read_dicom_waveform(path)
+        channels, fs_hz, corrections, facts = read_dicom_waveform(path, gate=gate)
     else:
-        record = read_wfdb(path)
+        record = read_wfdb(path, gate=gate)
         channels, fs_hz, corrections, facts = record.channels, record.fs_hz, record.corrections, record.facts
     signal, leads, notes = assemble(channels)
     corrections = [*corrections, *notes, *amplitude_notes(signal)]

@@ -10,8 +10,10 @@ from typing import Any
 
 from more_model.data.convert import Converted, Refused, source_state
 from more_model.data.convert_pool import convert_all
+from more_model.data.gate import GateRecord, StudyGate, check_same_or_laxer, gate_name
 from more_model.data.preprocessing import Preprocessing
 from more_model.data.store import Key, QuarantinedStudy, SiteStore, StoredStudy
+from more_model.data.store_files import read_gate, write_gate
 from more_model.data.study import Study
 from more_model.errors import DataError
 
@@ -25,6 +27,8 @@ class IngestReport:
     ``stored``, ``already_stored``: counts per modality. ``refused``: per reason, earlier refusals that still stand
     included. ``corrections``: studies per code, over what this ingest stored; ``nan_samples`` likewise. ``changed``:
     stored studies whose labels, time, patient or group differ in the sources now; the store keeps what it has.
+    ``deidentification``: the gate that the studies passed, or "not checked". ``withheld``: of the refused studies, how
+    many had findings of each kind that may name somebody (one study may have several).
     """
 
     studies: int
@@ -34,6 +38,8 @@ class IngestReport:
     corrections: Mapping[str, int] = field(default_factory=dict)
     nan_samples: int = 0
     changed: int = 0
+    deidentification: str = gate_name(None)
+    withheld: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def refused_share(self) -> float:
@@ -63,6 +69,7 @@ def ingest(
     *,
     ceiling: float = 0.05,
     workers: int = 1,
+    gate: StudyGate | None = None,
     progress: Progress | None = None,
 ) -> IngestReport:
     """Converts what the store does not hold yet; the store's bytes do not depend on ``workers``.
@@ -71,23 +78,20 @@ def ingest(
     changed. Raises `CeilingExceeded` at the end where more than ``ceiling`` (a share of all studies given) are refused
     (what could be stored is stored), `StoreError` for another site or preprocessing, `EnvironmentFault` for a full disk
     or a missing package.
+
+    ``gate`` withholds studies that may name somebody: they are refused as "not-deidentified" and tried again under
+    another gate. A store remembers its gate; it takes a laxer one (for what comes then), any other is a `StoreError`.
     """
+    record = None if gate is None else GateRecord.of(gate)
     with _opened(store_path, site, preprocessing) as store:
-        todo, tally = _plan(studies, store)
-        outcomes = convert_all(todo, preprocessing, workers=workers)
+        _agree_on_gate(store, record)
+        todo, tally = _plan(studies, store, record)
+        outcomes = convert_all(todo, preprocessing, workers=workers, gate=gate)
         for done, (study, outcome) in enumerate(zip(todo, outcomes, strict=True), start=len(studies) - len(todo) + 1):
-            _keep(store, study, outcome, tally)
+            _keep(store, study, outcome, tally, record)
             if progress is not None:
                 progress(done, len(studies))
-    report = IngestReport(
-        studies=len(studies),
-        stored=dict(tally.stored),
-        already_stored=dict(tally.already_stored),
-        refused=dict(tally.refused),
-        corrections=dict(tally.corrections),
-        nan_samples=tally.nan_samples,
-        changed=tally.changed,
-    )
+    report = _report(len(studies), tally, record)
     _refuse_above_ceiling(report, ceiling, store_path)
     return report
 
@@ -100,12 +104,44 @@ class _Tally:
     corrections: Counter[str] = field(default_factory=Counter)
     nan_samples: int = 0
     changed: int = 0
+    withheld: Counter[str] = field(default_factory=Counter)
+
+    def refuse(self, entry: QuarantinedStudy) -> None:
+        self.refused[entry.reason] += 1
+        self.withheld.update(entry.found.keys())
 
 
-def _keep(store: SiteStore, study: Study, outcome: Converted | Refused, tally: _Tally) -> None:
+def _report(studies: int, tally: _Tally, record: GateRecord | None) -> IngestReport:
+    return IngestReport(
+        studies=studies,
+        stored=dict(tally.stored),
+        already_stored=dict(tally.already_stored),
+        refused=dict(tally.refused),
+        corrections=dict(tally.corrections),
+        nan_samples=tally.nan_samples,
+        changed=tally.changed,
+        deidentification=gate_name(record),
+        withheld=dict(sorted(tally.withheld.items())),
+    )
+
+
+def _agree_on_gate(store: SiteStore, record: GateRecord | None) -> None:
+    before = read_gate(store.folder)
+    if before == record:
+        return
+    if store.records:
+        check_same_or_laxer(store.folder, before, record)
+    # Before the first study of the new gate is stored: after a crash a store may claim less than is true, never more.
+    write_gate(store.folder, record)
+
+
+def _keep(
+    store: SiteStore, study: Study, outcome: Converted | Refused, tally: _Tally, record: GateRecord | None
+) -> None:
     if isinstance(outcome, Refused):
-        store.refuse(_refusal(study, outcome))
-        tally.refused[outcome.reason] += 1
+        entry = _refusal(study, outcome, record)
+        store.refuse(entry)
+        tally.refuse(entry)
         return
     store.append(_record(study, outcome), outcome.array)
     tally.stored[study.modality.value] += 1
@@ -120,7 +156,7 @@ def _opened(path: Path, site: str, preprocessing: Preprocessing) -> SiteStore:
     return SiteStore.create(path, site, preprocessing)
 
 
-def _plan(studies: Sequence[Study], store: SiteStore) -> tuple[list[Study], _Tally]:
+def _plan(studies: Sequence[Study], store: SiteStore, record: GateRecord | None) -> tuple[list[Study], _Tally]:
     """The studies to convert, and a tally of those that need no work: stored already, or refused as before."""
     records: dict[Key, StoredStudy] = {(record.modality, record.study_id): record for record in store.records}
     quarantine = store.quarantine
@@ -138,11 +174,16 @@ def _plan(studies: Sequence[Study], store: SiteStore) -> tuple[list[Study], _Tal
         if key in records:
             tally.already_stored[study.modality.value] += 1
             tally.changed += _differs(study, records[key])
-        elif key in quarantine and quarantine[key].source_state == source_state(study):
-            tally.refused[quarantine[key].reason] += 1
+        elif key in quarantine and _still_refused(quarantine[key], study, record):
+            tally.refuse(quarantine[key])
         else:
             todo.append(study)
     return todo, tally
+
+
+def _still_refused(entry: QuarantinedStudy, study: Study, record: GateRecord | None) -> bool:
+    same_gate = not entry.gate or entry.gate == gate_name(record)
+    return same_gate and entry.source_state == source_state(study)
 
 
 def _differs(study: Study, record: StoredStudy) -> bool:
@@ -167,10 +208,16 @@ def _record(study: Study, outcome: Converted) -> StoredStudy:
     )
 
 
-def _refusal(study: Study, outcome: Refused) -> QuarantinedStudy:
-    source = "" if study.source is None else str(study.source)
+def _refusal(study: Study, outcome: Refused, record: GateRecord | None) -> QuarantinedStudy:
     return QuarantinedStudy(
-        study.modality, study.study_id, outcome.reason, outcome.message, source, source_state(study)
+        study.modality,
+        study.study_id,
+        outcome.reason,
+        outcome.message,
+        source="" if study.source is None else str(study.source),
+        source_state=source_state(study),
+        found=outcome.found,
+        gate=gate_name(record) if outcome.found else "",
     )
 
 

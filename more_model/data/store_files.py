@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from more_model.data.gate import GateRecord
 from more_model.data.preprocessing import Preprocessing
 from more_model.errors import EnvironmentFault, StoreError
 
@@ -117,6 +118,7 @@ def manifest_of(site: str, preprocessing: Preprocessing) -> dict[str, Any]:
         "site": site,
         "preprocessing": preprocessing.model_dump(),
         "preprocessing_digest": preprocessing.digest(),
+        "deidentification": None,
     }
 
 
@@ -155,6 +157,26 @@ def read_manifest(folder: Path, wanted: Preprocessing | None) -> tuple[str, Prep
     if wanted is not None and wanted != preprocessing:
         raise _other_preprocessing(folder, preprocessing, wanted)
     return site, preprocessing
+
+
+def read_gate(folder: Path) -> GateRecord | None:
+    """Which gate the studies of a store have passed; None if they were not checked (as by earlier versions).
+
+    Raises `StoreError` where the manifest is missing or damaged.
+    """
+    path = folder / "store.json"
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8")).get("deidentification")
+        return None if entry is None else GateRecord(str(entry["rules"]), tuple(map(str, entry["accepted"])))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path} is damaged.", remedy="Restore it from a backup, or ingest again.") from error
+
+
+def write_gate(folder: Path, record: GateRecord | None) -> None:
+    """States another gate in the manifest of a store; its lock must be held."""
+    manifest = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+    entry = None if record is None else {"rules": record.rules, "accepted": list(record.accepted)}
+    write_manifest(folder, {**manifest, "deidentification": entry})
 
 
 def _other_preprocessing(folder: Path, own: Preprocessing, wanted: Preprocessing) -> StoreError:

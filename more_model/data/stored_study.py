@@ -36,7 +36,11 @@ class StoredStudy:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedStudy:
-    """A study that could not be used, why, and the state of its file then (a changed file is tried again)."""
+    """A study that could not be used, why, and the state of its file then (a changed file is tried again).
+
+    Of a study that a gate withheld: how many findings of which kind, and which gate it was (under another one it is
+    tried again).
+    """
 
     modality: Modality
     study_id: str
@@ -44,6 +48,8 @@ class QuarantinedStudy:
     message: str
     source: str
     source_state: str
+    found: Mapping[str, int] = field(default_factory=dict)
+    gate: str = ""
 
 
 def study_entry(study: StoredStudy) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from more_model.data.ecg_channels import MAX_READ_SECONDS, Channel, is_ecg
+from more_model.data.gate import StudyGate, pass_gate
 from more_model.data.packages import load_package
 from more_model.errors import InputRefused
 
@@ -77,10 +78,11 @@ def names_signal_file(path: Path) -> bool:
     return any(line.split()[0] == path.name for line in lines[1:])
 
 
-def read_wfdb(path: Path) -> WfdbRecord:
+def read_wfdb(path: Path, *, gate: StudyGate | None = None) -> WfdbRecord:
     """The record at ``path`` (with or without extension), at most its first `MAX_READ_SECONDS`.
 
-    Raises `InputRefused`: file-not-found, bad-header, missing-signal-file, truncated-signal, damaged-signal, too-large.
+    Raises `InputRefused`: file-not-found, bad-header, missing-signal-file, truncated-signal, damaged-signal, too-large,
+    and those of ``gate``.
     """
     header = header_path(path)
     if not header.is_file():
@@ -91,7 +93,18 @@ def read_wfdb(path: Path) -> WfdbRecord:
     repaired, corrections = _repair_record_name(text)
     corrections += _stated_defaults(text)
     with _readable_folder(header, repaired) as record:
-        return _read(record, corrections)
+        result = _read(record, corrections)
+    pass_gate(gate, headers=[text, *_segment_headers(header, text)])
+    return result
+
+
+def _segment_headers(header: Path, text: str) -> list[str]:
+    """The headers of the segments that a header names; comments stand in each of them."""
+    lines = _content_lines(text)
+    if not lines or "/" not in lines[0].split()[0]:
+        return []
+    paths = {header.with_name(f"{line.split()[0]}.hea") for line in lines[1:]}
+    return [path.read_text(encoding="utf-8", errors="replace") for path in sorted(paths) if path.is_file()]
 
 
 def _content_lines(text: str) -> list[str]:

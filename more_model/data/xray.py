@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from more_model.data.dicom_file import guarded_pydicom, image_facts, is_bare_dicom, is_dicom, open_dicom, text_of
 from more_model.data.dicom_pixels import check_header, check_size, grey_levels, percentile_rescale, rgb_to_grey
+from more_model.data.gate import StudyGate, pass_gate
 from more_model.data.packages import load_package
 from more_model.data.radiograph import check_radiograph
 from more_model.errors import InputRefused
@@ -38,22 +39,29 @@ def is_raster(head: bytes) -> bool:
     return head.startswith((_JPEG_MAGIC, _PNG_MAGIC))
 
 
-def read_xray(path: Path, *, allow_non_chest: bool = False, allow_unknown_modality: bool = False) -> XrayImage:
+def read_xray(
+    path: Path,
+    *,
+    allow_non_chest: bool = False,
+    allow_unknown_modality: bool = False,
+    gate: StudyGate | None = None,
+) -> XrayImage:
     """The image in ``path``, whatever its file name says.
 
     With ``allow_non_chest`` any single-frame image is returned (other modality, other body part); training must not use
     it. A DICOM file that names no modality is refused unless ``allow_unknown_modality``. JPEG and PNG name none and are
-    taken on trust. Raises `InputRefused` with the reasons of `more_model.data.dicom_file`, `.dicom_pixels` and
-    `.radiograph`, besides file-not-found, unknown-format, truncated-pixels and damaged-pixels.
+    taken on trust. ``gate`` sees the header, or the notes beside the pixels, and the grey levels. Raises `InputRefused`
+    with the reasons of `more_model.data.dicom_file`, `.dicom_pixels`, `.radiograph` and `.gate`, besides
+    file-not-found, unknown-format, truncated-pixels and damaged-pixels.
     """
     if not path.is_file():
         raise InputRefused("file-not-found", "There is no such file.")
     with path.open("rb") as file:
         head = file.read(132)
     if is_raster(head):
-        return _read_raster(path)
+        return _read_raster(path, gate)
     if is_dicom(path):
-        return _read_dicom(path, allow_non_chest, allow_unknown_modality)
+        return _read_dicom(path, allow_non_chest, allow_unknown_modality, gate)
     if is_bare_dicom(head):
         raise InputRefused(
             "no-dicom-header",
@@ -63,7 +71,7 @@ def read_xray(path: Path, *, allow_non_chest: bool = False, allow_unknown_modali
     raise InputRefused("unknown-format", "The file is neither DICOM (with its preamble) nor JPEG nor PNG.")
 
 
-def _read_dicom(path: Path, allow_non_chest: bool, allow_unknown_modality: bool) -> XrayImage:
+def _read_dicom(path: Path, allow_non_chest: bool, allow_unknown_modality: bool, gate: StudyGate | None) -> XrayImage:
     with guarded_pydicom():
         header = open_dicom(path, pixels=False)
         if not allow_non_chest:
@@ -71,12 +79,14 @@ def _read_dicom(path: Path, allow_non_chest: bool, allow_unknown_modality: bool)
             check_radiograph(modality, body_part, allow_unknown_modality=allow_unknown_modality)
         check_header(header)
         dataset = open_dicom(path)
-        pixels, corrections = grey_levels(dataset)
+        levels, corrections = grey_levels(dataset)
+        pixels = _checked(levels)
         facts = image_facts(dataset)
-    return XrayImage(_checked(pixels), corrections, facts)
+        pass_gate(gate, dataset=dataset, pixels=pixels)
+    return XrayImage(pixels, corrections, facts)
 
 
-def _read_raster(path: Path) -> XrayImage:
+def _read_raster(path: Path, gate: StudyGate | None) -> XrayImage:
     image_module = load_package("PIL.Image", "read JPEG and PNG files")
     try:
         with warnings.catch_warnings():
@@ -88,7 +98,8 @@ def _read_raster(path: Path) -> XrayImage:
                     raise InputRefused("multi-frame", f"The file holds {image.n_frames} frames.")
                 mode, size = image.mode, image.size
                 image.load()
-                pixels, corrections = _raster_levels(image)
+                levels, corrections = _raster_levels(image)
+                notes = {**image.info, **image.getexif()}
                 facts = {"format": str(image.format), "mode": mode, "source_size": f"{size[0]}x{size[1]}"}
     except InputRefused:
         raise
@@ -101,7 +112,10 @@ def _read_raster(path: Path) -> XrayImage:
         reason = "truncated-pixels" if truncated else "damaged-pixels"
         cause = "The image file ends too early." if truncated else "The image file is damaged."
         raise InputRefused(reason, cause, remedy="transfer the file again") from error
-    return XrayImage(_checked(pixels), corrections, facts)
+    pixels = _checked(levels)
+    # Out here, because a fault of the gate is not one of the file.
+    pass_gate(gate, notes=notes, pixels=pixels)
+    return XrayImage(pixels, corrections, facts)
 
 
 def _raster_levels(image: Any) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from more_model.errors import ConfigError
 from more_model.evaluation.bed import Bed, make_bed, tasks_of_cohort
 from more_model.evaluation.embedded import LabelTask
 from more_model.evaluation.modes import Evaluated, Outcome, run_modes
+from more_model.evaluation.private_modes import private_outcomes
+from more_model.evaluation.private_training import installed_private_training
 from more_model.evaluation.prompt_sets import PromptSet, available_prompts, load_prompts
 from more_model.evaluation.protocols.protocol import Blank, ProtocolChoice, check_cohort
 from more_model.evaluation.protocols.registry import protocol, protocol_names
@@ -57,8 +60,10 @@ def evaluate(
         ConfigError: an unknown protocol, subset or label, a prompt set that lacks one of the labels.
         DataError: a cohort that gives no trustworthy figure (a patient in train and test, a label without positives).
         ExchangeError: the checkpoint belongs to another architecture or base.
+        EnvironmentFault: a privacy budget, and nothing installed that keeps it.
     """
     _require_known(settings.protocol)
+    opened_private = None if settings.privacy is None else installed_private_training()
     folder = open_run_folder(out, settings, resume=resume, overwrite=overwrite)
     trained = load_checkpoint(settings.checkpoint, base=settings.base, device=resolve_device(settings.device))
     folder.event("checkpoint read", digest=trained.digest)
@@ -68,7 +73,10 @@ def evaluate(
     asked = Evaluated(trained, source.bed, settings.threads)
     outcomes = []
     with one_blas_thread():
-        for outcome in run_modes(asked, prompts, settings, on_progress):
+        for outcome in chain(
+            run_modes(asked, prompts, settings, on_progress),
+            private_outcomes(asked, settings, opened_private, on_progress),
+        ):
             folder.event("scored", outcome=outcome.name)
             outcomes.append(outcome)
         on_progress("intervals", 0, 1)

@@ -36,6 +36,7 @@ class Outcome:
     ``how`` tells outcomes of one mode apart (a recipe, the modalities fused), ``fraction`` is the share of training
     labels used where one is chosen. ``draw`` numbers repetitions with other labels or another encoder.
     ``validation`` scores the validation studies, for calibration. ``encoder_seed`` is that of a random encoder.
+    ``privacy`` is what may be said of the budget that trained it, None where there was none.
     """
 
     mode: Mode
@@ -47,6 +48,7 @@ class Outcome:
     validation: list[ScoredLabel]
     encoder_seed: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    privacy: dict[str, Any] | None = None
 
     @property
     def variant(self) -> str:
@@ -105,18 +107,19 @@ def run_modes(
     asked: Evaluated, prompts: PromptSet | None, settings: EvaluationSettings, on_progress: OnProgress
 ) -> Iterator[Outcome]:
     """Every outcome that ``settings`` ask for: those of the model asked, then those of random encoders, one encoder
-    after another so that only one of them takes memory. Zero-shot needs ``prompts``.
+    after another so that only one of them takes memory. Zero-shot needs ``prompts``. Modes that a privacy budget is
+    for are left to `private_outcomes`.
 
     Raises:
         ConfigError: fusion, where no test patient has both an X-ray and an ECG; before anything is embedded.
     """
     _require_pairs(asked.bed, settings)
-    for mode in settings.modes:
+    for mode in settings.open_modes:
         if mode == "fine-tune":
             yield from _fine_tune(asked, settings, on_progress)
         else:
             yield from _frozen(mode, asked, prompts, settings, on_progress, 0)
-    frozen = [mode for mode in settings.modes if mode != "fine-tune"]
+    frozen = [mode for mode in settings.open_modes if mode != "fine-tune"]
     for number in range(settings.seeds if settings.baselines and frozen else 0):
         seed = settings.seed + number
         encoder = Evaluated(random_twin(asked.trained, seed), asked.bed, asked.threads, encoder_seed=seed)

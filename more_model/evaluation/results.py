@@ -65,6 +65,8 @@ def build_summary(
         "fractions": list(fewer_labels(groups)),
         "comparisons": list(comparisons(groups, settings)),
         "prompts": None if prompts is None else _wording(asked, prompts),
+        # One budget for all of them, so the first says it for all.
+        "privacy": next((outcome.privacy for outcome in outcomes if outcome.privacy is not None), None),
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from more_model.evaluation.results_privacy import privacy_section
 from more_model.evaluation.results_tables import (
     comparisons_section,
     fractions_section,
@@ -51,6 +52,7 @@ def write_results_page(folder: Path, summary: Mapping[str, Any]) -> Path:
     modes = list(dict.fromkeys(result["mode"] for result in results))
     sections = [
         _results(summary),
+        privacy_section(summary.get("privacy")),
         fractions_section(summary["fractions"]),
         comparisons_section(summary["comparisons"]),
         *(mode_section(mode, [result for result in results if result["mode"] == mode]) for mode in modes),
@@ -89,7 +91,7 @@ def _cautions(summary: Mapping[str, Any]) -> list[str]:
 
 def _was_still_learning(result: Mapping[str, Any]) -> bool:
     training = result.get("training")
-    if training is None:
+    if training is None or "towers" not in training:  # a private training has no course that could be looked at
         return False
     last = training["recipe"]["epochs"]
     return any(

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from more_model.exchange import ExchangeSpec, TensorDict, Tensors, TensorSpec
+from more_model.lora_method import RESIDUAL
 from more_model.model.more import More
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Parameter counts of an adapted model."""
+    """Parameter counts of an adapted model. ``trainable``: what trains without rounds. ``exchanged_bytes``: what goes
+    down in a round; with some LoRA methods less comes up."""
 
     total: int
     trainable: int
@@ -52,8 +54,11 @@ def _count(module: nn.Module) -> tuple[int, int]:
 
 
 def exchange_spec(model: More) -> ExchangeSpec:
-    """Everything that may travel: trainable parameters, and the running statistics of BatchNorm where there are any
-    (a model averaged without them would be evaluated with statistics of nobody's data)."""
+    """Everything that may travel: trainable parameters, the running statistics of BatchNorm where there are any (a
+    model averaged without them would be evaluated with statistics of nobody's data), and the residuals of `fedex`.
+
+    Without the rounds of a LoRA method: `more_model.lora_method.scheduled` adds them.
+    """
     return ExchangeSpec(
         tuple(TensorSpec(name, tuple(tensor.shape), _tower(name)) for name, tensor in _travelling(model).items())
     )
@@ -79,7 +84,7 @@ def import_tensors(model: More, tensors: Tensors) -> None:
 def _travelling(model: More) -> dict[str, Tensor]:
     chosen: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
     buffers = model.named_buffers()
-    return chosen | {name: b for name, b in buffers if name.endswith(("running_mean", "running_var"))}
+    return chosen | {name: b for name, b in buffers if name.endswith(("running_mean", "running_var", RESIDUAL))}
 
 
 def _tower(name: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -13,17 +14,16 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from more_model.errors import ConfigError
+from more_model.lora_method import RESIDUAL, LoraMethod, factor_of, factor_rounds
 from more_model.model.config import Lora, ModelConfig
 from more_model.model.more import More
 from more_model.model.vit import EcgEncoder, XrayEncoder
 
 Part = TypeVar("Part", bound=nn.Module)
-
-#: ``fedit`` trains both factors; ``ffa`` keeps A frozen at orthonormal values that all derive from a public seed.
-LoraMethod = Literal["fedit", "ffa"]
 
 #: A is rounded to this grid, so that the last digit of another machine's linear algebra cannot change its bits.
 _GRID = 2.0**-16
@@ -34,10 +34,11 @@ def adapt(model: More, config: ModelConfig, method: LoraMethod, public_seed: int
     the ECG tokeniser (if configured) and a learned temperature train.
 
     B starts at zero, so the adapted model computes what the base computes. A is orthonormal, from ``public_seed`` and
-    the tensor's name, for both methods.
+    the tensor's name, for every method. What trains afterwards is what trains without rounds; within a round, some
+    methods keep a factor still (`only_training`).
 
     Raises:
-        ConfigError: a target that names no module.
+        ConfigError: a target that names no module, or an unknown method.
     """
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -46,6 +47,8 @@ def adapt(model: More, config: ModelConfig, method: LoraMethod, public_seed: int
     with torch.random.fork_rng(devices=[]):
         _inject_all(model, config, text_targets)
     _start_factors(model, method, public_seed)
+    if factor_rounds(method).residual:
+        _add_residuals(model)
     _release_dense_parts(model, config)
 
 
@@ -68,6 +71,7 @@ def merged(part: Part) -> Part:
     for name, layer in list(plain.named_modules()):
         if isinstance(layer, LoraLayer):
             layer.merge()
+            _fold_residual(layer)
             plain.set_submodule(name, layer.get_base_layer())
         elif hasattr(layer, "peft_config"):
             # PEFT would take a later adapter for a second one beside those that are gone.
@@ -78,10 +82,46 @@ def merged(part: Part) -> Part:
 def _start_factors(module: nn.Module, method: LoraMethod, public_seed: int) -> None:
     for name, parameter in lora_factors(module, "A"):
         parameter.data.copy_(torch.from_numpy(orthonormal_factor(name, tuple(parameter.shape), public_seed)))
-        parameter.requires_grad_(method == "fedit")
+        parameter.requires_grad_(factor_rounds(method).a is not None)
     for _, parameter in lora_factors(module, "B"):
         parameter.data.zero_()
         parameter.requires_grad_(True)
+
+
+@contextmanager
+def only_training(model: nn.Module, names: Collection[str]) -> Iterator[None]:
+    """While the block runs, nothing trains but the parameters called ``names``; optimisers are built inside it.
+
+    For a round at a site: the names of `ExchangeSpec.upward`, as what trains and does not travel would be lost, and
+    under differential privacy paid for in vain.
+    """
+    still = [parameter for name, parameter in model.named_parameters() if parameter.requires_grad and name not in names]
+    try:
+        for parameter in still:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in still:
+            parameter.requires_grad_(True)
+
+
+def _add_residuals(model: nn.Module) -> None:
+    """Give every adapted map a buffer ``lora_residual`` [out, in], zero at first, which counts as B A does."""
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            layer.register_buffer(RESIDUAL.removeprefix("."), torch.zeros_like(layer.get_base_layer().weight))
+            layer.register_forward_hook(_with_residual)
+
+
+def _with_residual(layer: LoraLayer, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    residual: Tensor = functional.linear(inputs[0], layer.lora_residual).to(output.dtype)
+    return output + float(layer.scaling["default"]) * residual
+
+
+def _fold_residual(layer: LoraLayer) -> None:
+    if hasattr(layer, "lora_residual"):
+        weight = layer.get_base_layer().weight
+        weight.data.add_(layer.lora_residual, alpha=layer.scaling["default"])
 
 
 def _inject_all(model: More, config: ModelConfig, text_targets: tuple[str, ...]) -> None:
@@ -109,7 +149,7 @@ def _release_dense_parts(model: More, config: ModelConfig) -> None:
 def lora_factors(model: nn.Module, factor: Literal["A", "B"]) -> Iterator[tuple[str, nn.Parameter]]:
     """Names and parameters of all A (``[rank, in]``) or B (``[out, rank]``) factors, in model order."""
     for name, parameter in model.named_parameters():
-        if f".lora_{factor}." in name:
+        if factor_of(name) == factor:
             yield name, parameter
 
 

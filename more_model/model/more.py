@@ -39,9 +39,11 @@ class Tower(nn.Module, Generic[Encoder]):
 
     def forward(self, *inputs: Tensor) -> Embedded:
         """See the encoder for the inputs. The projection is normalised in float32 whatever the autocast type."""
-        features = self.encoder(*inputs)
-        projection = functional.normalize(self.head(features).float(), dim=-1)
-        return Embedded(features, projection)
+        return self.projected(self.encoder(*inputs))
+
+    def projected(self, features: Tensor) -> Embedded:
+        """What the head makes of ``features`` [n, width] of the encoder."""
+        return Embedded(features, functional.normalize(self.head(features).float(), dim=-1))
 
 
 class More(nn.Module):

@@ -47,6 +47,20 @@ class TextEncoder(nn.Module):
         ]
         return torch.cat(parts)[torch.argsort(order)]
 
+    @property
+    def most_tokens(self) -> int | None:
+        """Positions that there are for a text, where their number is limited."""
+        return _positions(self.encoder.config)
+
+    def at_width(self, ids: Tensor, mask: Tensor, tokens: int) -> Tensor:
+        """As `forward`, but all texts are cut or padded to exactly ``tokens`` positions: what is computed for a text
+        then depends on that text and on ``tokens``, not on how long the others are. No text may be longer."""
+        pad = getattr(self.encoder.config, "pad_token_id", None) or 0
+        room = (0, tokens - ids.shape[1])  # below zero it cuts
+        mask = functional.pad(mask, room)
+        ids = functional.pad(ids, room).where(mask.bool(), pad)
+        return self._mean_of_all(ids, mask) if self.pooling == "mean-all" else self._pooled(ids, mask)
+
     def _mean_of_all(self, ids: Tensor, mask: Tensor) -> Tensor:
         if self.padded_tokens is None or ids.shape[1] == self.padded_tokens:
             pooled: Tensor = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state.mean(dim=1)

@@ -80,11 +80,13 @@ class Examples:
 
     def xrays(self, rows: Sequence[int]) -> Tensor:
         """uint8 [n, size, size]; every row must have an X-ray."""
-        return torch.from_numpy(np.stack([self.sources[self.source_of[r]].xrays[self.triplets[r].xray] for r in rows]))
+        arrays = [source.xrays for source in self.sources]  # once: a store opens its file each time it is asked
+        return torch.from_numpy(np.stack([arrays[self.source_of[r]][self.triplets[r].xray] for r in rows]))
 
     def ecgs(self, rows: Sequence[int]) -> Tensor:
         """float32 [n, 12, samples] in millivolts; every row must have an ECG."""
-        stacked = np.stack([self.sources[self.source_of[r]].ecgs[self.triplets[r].ecg] for r in rows])
+        arrays = [source.ecgs for source in self.sources]
+        stacked = np.stack([arrays[self.source_of[r]][self.triplets[r].ecg] for r in rows])
         return torch.from_numpy(stacked.astype(np.float32))
 
 

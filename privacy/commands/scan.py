@@ -20,7 +20,11 @@ def scan(
     paths: Annotated[list[Path], typer.Argument(exists=True, help="Files, or folders with everything below them.")],
     accept: Annotated[
         list[str] | None,
-        typer.Option("--accept", help="DICOM keyword or WFDB comment label that was looked at, such as PatientID."),
+        typer.Option(
+            "--accept",
+            help="DICOM keyword or WFDB comment label that was looked at, such as PatientID; or a kind of finding "
+            "as a whole: burned-in-text, private-element.",
+        ),
     ] = None,
     column: Annotated[
         list[str] | None, typer.Option("--column", help="Column of a CSV table that holds reports; one row, one study.")

@@ -6,6 +6,8 @@ rules.py      the patterns, one a kind
 reports.py    free text
 dicom.py      DICOM headers
 burned_in.py  writing in the pixels
-gate.py       one verdict a study, and the interface for ingest
+notes.py      what pictures say besides their pixels
+wfdb.py       headers of ECG records
+gate.py       one verdict a study: the gate of an ingest
 files.py      the same for files on a disk
 """

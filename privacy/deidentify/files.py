@@ -9,28 +9,25 @@ from __future__ import annotations
 import csv
 import gzip
 import logging
-import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from more_model.errors import DataError, EnvironmentFault
 from privacy.deidentify.burned_in import check_pixels
 from privacy.deidentify.dicom import check_dicom
 from privacy.deidentify.finding import Finding
 from privacy.deidentify.gate import Verdict, verdict
+from privacy.deidentify.notes import check_notes
 from privacy.deidentify.reports import check_report
+from privacy.deidentify.wfdb import check_wfdb_header
 
 MAX_FILE_BYTES: Final = 512 * 2**20
 _MAX_TEXT_BYTES: Final = 8 * 2**20
-_GPS_TAG: Final = 0x8825
-#: Diagnoses, treatments and the like as codes: numbers that name no person.
-_CODED_COMMENT: Final = re.compile(r"(?i)\s*(?:dx|rx|hx|sx)\s*:[\d\s,]*")
-_LABEL: Final = re.compile(r"\s*(\w+)\s*:")
 _SIGNAL_SUFFIXES: Final = frozenset({".dat", ".mat", ".atr", ".xws"})
 
 Found = list[tuple[Path, Finding]]
@@ -39,8 +36,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """``accepted``: DICOM keywords, or labels of WFDB comments, that the site lets pass. ``columns``: of tables, those
-    that hold reports. ``pixels``: whether pictures are searched for writing."""
+    """``accepted``: what the site has looked at and lets pass, as for `RuleGate`. ``columns``: of tables, those that
+    hold reports. ``pixels``: whether pictures are searched for writing."""
 
     accepted: frozenset[str] = frozenset()
     columns: tuple[str, ...] = ()
@@ -79,7 +76,7 @@ def scan(paths: Iterable[Path], options: Options, progress: Progress = lambda _d
         for study, findings in _checked(path, options):
             studies.setdefault(study, _Study()).found += [(path, finding) for finding in findings]
     progress(len(files), len(files))
-    verdicts = tuple(verdict(finding for _, finding in study.found) for study in studies.values())
+    verdicts = tuple(verdict((finding for _, finding in study.found), options.accepted) for study in studies.values())
     return Scan(len(files), verdicts, tuple(item for study in studies.values() for item in study.found))
 
 
@@ -105,7 +102,7 @@ def _by_type(path: Path, study: str, options: Options) -> Iterator[tuple[str, li
     elif suffix in {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}:
         yield study, _picture(path, options)
     elif suffix == ".hea":
-        yield study, _wfdb_header(_text(path), options.accepted)
+        yield study, check_wfdb_header(_text(path), options.accepted)
     elif suffix == ".txt":
         yield study, check_report(_text(path))
     elif suffix == ".csv" or path.name.lower().endswith(".csv.gz"):
@@ -154,36 +151,9 @@ def _picture(path: Path, options: Options) -> list[Finding]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path) as image:
-            notes: Mapping[Any, Any] = {**image.info, **image.getexif()}
-            findings = [
-                Finding(found.kind, f"note {name}, {found.place}")
-                for name, note in notes.items()
-                if isinstance(note, str)
-                for found in check_report(note)
-            ]
-            if _GPS_TAG in notes:
-                findings.append(Finding("address", "GPS position"))
+            findings = check_notes({**image.info, **image.getexif()})
             if options.pixels:
                 findings += check_pixels(np.asarray(image.convert("L")))
-    return findings
-
-
-def _wfdb_header(text: str, accepted: frozenset[str]) -> list[Finding]:
-    """Date of the recording, descriptions of the signals, comments; the record's name is not checked."""
-    findings = []
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    comments = [(number, line.strip()[1:]) for number, line in lines if line.strip().startswith("#")]
-    record, *signals = [(number, line) for number, line in lines if not line.strip().startswith("#")]
-    parts = [(record[0], " ".join(record[1].split()[4:]))]
-    parts += [(number, " ".join(line.split()[8:])) for number, line in signals]
-    for number, comment in comments:
-        # "<age>: 93" would pass for a place where an age was removed.
-        plain = comment.replace("<", " ").replace(">", " ")
-        label = _LABEL.match(plain)
-        if not _CODED_COMMENT.fullmatch(plain) and not (label and label[1] in accepted):
-            parts.append((number, plain))
-    for number, part in parts:
-        findings += [Finding(found.kind, f"line {number}, {found.place}") for found in check_report(part)]
     return findings
 
 

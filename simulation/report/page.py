@@ -12,11 +12,13 @@ from more_model.report.canvas import look
 from more_model.report.page import page_environment, write_whole
 from simulation.report import examples, verdict
 from simulation.report.details import ReportDetails
+from simulation.report.privacy_words import short_claim
 from simulation.report.reading import arms, number, part
 from simulation.report.sections_cohort import cohort_section, modalities_present, trained_section
-from simulation.report.sections_exchange import environment_section, exchange_section, limits, privacy_section
+from simulation.report.sections_exchange import environment_section, exchange_section, limits
 from simulation.report.sections_explained import explained_section
 from simulation.report.sections_health import health_section
+from simulation.report.sections_privacy import privacy_section
 from simulation.report.sections_results import auroc_section, curves_sections, joining_section, retrieval_section
 from simulation.report.wording import arm_name, auroc, estimate, listing, percent, plural, size, words_kind
 
@@ -46,7 +48,7 @@ def _sections(summary: Mapping[str, Any], details: ReportDetails, folder: Path) 
         explained_section(details.explained, folder),
         health_section(summary, folder),
         exchange_section(summary),
-        privacy_section(summary),
+        privacy_section(summary, folder),
         environment_section(summary),
     ]
     return [section for section in ordered if section is not None]
@@ -58,7 +60,7 @@ def _context(summary: Mapping[str, Any], details: ReportDetails, sections: list[
         "status": str(summary.get("status") or "not stated"),
         "synthetic": bool(summary.get("synthetic")),
         "subtitle": _subtitle(summary),
-        "verdicts": [verdict.against_everyone(summary), verdict.against_alone(summary)],
+        "verdicts": [verdict.against_everyone(summary), verdict.against_alone(summary), verdict.promised(summary)],
         "cautions": verdict.cautions(summary),
         "highlights": _highlights(summary),
         "sections": sections,
@@ -99,6 +101,7 @@ def _highlights(summary: Mapping[str, Any]) -> list[Highlight]:
         if number(values, "macro_auroc") is not None:
             ends = estimate(values).partition(" (")[2].removesuffix(")")
             small = ("macro AUROC", f"95 %: {ends}") if ends else ("macro AUROC",)
+            small = (*small, short_claim(summary)) if arm == "federated" else small
             found.append(Highlight(arm, arm_name(arm), auroc(number(values, "macro_auroc")), small))
     exchange = part(summary, "exchange")
     up, share = number(exchange, "bytes_up_per_site_round"), number(exchange, "share_of_full_model")

@@ -1,4 +1,4 @@
-"""What was sent, what protects it, the limits of the run, and how it was made."""
+"""What was sent, the limits of the run, and how it was made."""
 
 from __future__ import annotations
 
@@ -48,26 +48,6 @@ def _with_bytes(n_bytes: float | None) -> str:
     if n_bytes is None or n_bytes < 1000:
         return size(n_bytes)
     return f"{size(n_bytes)} ({count(n_bytes)} bytes)"
-
-
-def privacy_section(summary: Mapping[str, Any]) -> Section | None:
-    """The protection as the run states it; nothing is claimed that it does not state."""
-    privacy = part(summary, "privacy")
-    mechanism = str(privacy.get("mechanism") or "not stated")
-    none = mechanism in {"none", "not stated"}
-    items = [("Mechanism", mechanism)]
-    if privacy.get("statement"):
-        items.append(("Statement", str(privacy["statement"])))
-    items += [
-        (key.replace("_", " ").capitalize(), _plain(value))
-        for key, value in privacy.items()
-        if key not in {"mechanism", "statement"}
-    ]
-    remark = Words(
-        "No differential privacy was used. Keeping data at a site does not by itself keep an update from revealing "
-        "something about it."
-    )
-    return section("privacy", "Privacy", [remark if none else None, Facts(items)])
 
 
 def limits(summary: Mapping[str, Any], details: ReportDetails) -> list[str]:

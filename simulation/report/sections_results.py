@@ -9,6 +9,7 @@ from typing import Any
 from more_model.report.blocks import Cell, Facts, Section, Table, Words, section
 from simulation.report import figures
 from simulation.report.details import ReportDetails
+from simulation.report.privacy_words import short_claim
 from simulation.report.reading import arms, few_cases, label_facts, labels, local_models, number, part
 from simulation.report.wording import (
     MISSING,
@@ -29,7 +30,7 @@ _RECALLS = ("recall@1", "recall@5", "recall@10")
 
 def auroc_section(summary: Mapping[str, Any], folder: Path) -> Section | None:
     """All arms side by side."""
-    explained = [(arm_name(arm), arm_explanation(arm)) for arm in arms(summary) if arm_explanation(arm)]
+    explained = [(arm_name(arm), _explained(arm, summary)) for arm in arms(summary) if arm_explanation(arm)]
     return section(
         "auroc",
         "How well each model does",
@@ -51,6 +52,10 @@ def auroc_section(summary: Mapping[str, Any], folder: Path) -> Section | None:
             _sites_table(summary),
         ],
     )
+
+
+def _explained(arm: str, summary: Mapping[str, Any]) -> str:
+    return f"{arm_explanation(arm)}; {short_claim(summary)}" if arm == "federated" else arm_explanation(arm)
 
 
 def _arms_table(summary: Mapping[str, Any]) -> Table | None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simulation.report.health import alarm_line
+from simulation.report.privacy_words import terminal_lines
 from simulation.report.reading import arms, interval, local_models, number, part
 from simulation.report.verdict import outcome_of
 from simulation.report.wording import MISSING, arm_name, auroc, difference, modality_name, percent, signed, size
@@ -28,7 +29,8 @@ _READINGS = {
 
 
 def print_table(summary: Mapping[str, Any], console: Console) -> None:
-    """Prints the arms with macro AUROC (zero-shot, linear probe) and recall@5, the gaps, bytes and status.
+    """Prints the arms with macro AUROC (zero-shot, linear probe) and recall@5, the gaps, what is
+    promised about privacy, bytes and status.
 
     Names come from data and are printed as they are, never read as console markup.
     """
@@ -40,6 +42,8 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
         if values:
             console.print(Text(f"{name}: {difference(values)}; {_READINGS[outcome_of(values)]}"))
     for line in _sites_lines(summary):
+        console.print(Text(line))
+    for line in terminal_lines(summary):
         console.print(Text(line))
     health = alarm_line(summary)
     if health:

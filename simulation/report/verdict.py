@@ -1,4 +1,4 @@
-"""The two answers every hospital wants, in plain words, saying no more than the intervals allow."""
+"""The answers every hospital wants, in plain words, saying no more than the intervals and the privacy claim allow."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from simulation.report.health import examined, title_of, verdict_of
+from simulation.report.privacy_words import delta_words, epsilon_words, is_private, meaning, mechanism
 from simulation.report.reading import arms, few_cases, interval, label_facts, labels, number, part
 from simulation.report.wording import auroc, listing, plural, signed
 
 Outcome = Literal["better", "worse", "undecided", "unknown"]
+#: A fact without a good or bad side: no epsilon is coloured as if it were safe.
+Stated = Literal["stated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class Verdict:
     """One question with its answer (short) and the numbers behind it (a sentence or two)."""
 
     question: str
-    outcome: Outcome
+    outcome: Outcome | Stated
     answer: str
     evidence: str
 
@@ -48,6 +51,12 @@ def _difference(values: Mapping[str, Any]) -> str:
         return f"Difference {signed(value)}, without an interval."
     paired = "paired, " if values.get("paired") is True else ""
     return f"Difference {signed(value)} ({paired}95 % interval {signed(ends[0])} to {signed(ends[1])})."
+
+
+def _price(summary: Mapping[str, Any]) -> str:
+    return (
+        " The federated model is private; the difference includes what its noise cost." if is_private(summary) else ""
+    )
 
 
 def _reach(values: Mapping[str, Any]) -> str:
@@ -113,7 +122,7 @@ def against_everyone(summary: Mapping[str, Any]) -> Verdict:
         evidence = _unknown_evidence(summary, values, ("centralized", "the model trained on everyone’s data"))
     else:
         evidence = _pair(summary, "centralized", "trained on everyone’s data") + _difference(values)
-        evidence += f" {_reach(values)}" if outcome == "undecided" else ""
+        evidence += (f" {_reach(values)}" if outcome == "undecided" else "") + _price(summary)
     return Verdict(question, outcome, _everyone_answer(outcome, values), evidence)
 
 
@@ -125,7 +134,7 @@ def against_alone(summary: Mapping[str, Any]) -> Verdict:
         evidence = _unknown_evidence(summary, values, ("local", "models trained alone"))
     else:
         evidence = _pair(summary, "local", "mean of the models trained alone") + _difference(values)
-        evidence += f" {_reach(values)}" if outcome == "undecided" else ""
+        evidence += (f" {_reach(values)}" if outcome == "undecided" else "") + _price(summary)
     sites = _sites_that_gain(summary)
     return Verdict(
         "Is it better than what a site gets alone?",
@@ -146,6 +155,23 @@ def _sites_that_gain(summary: Mapping[str, Any]) -> str:
     if losing:
         return f"{sentence}; {listing(losing)} did clearly better alone."
     return f"{sentence}; no site did clearly better alone."
+
+
+def promised(summary: Mapping[str, Any]) -> Verdict:
+    """What the federated arm promises about privacy; no promise is said as plainly as one."""
+    privacy, question = part(summary, "privacy"), "What does the federated model promise about privacy?"
+    secure = " Secure sums hid single updates from the coordinator; that alone is no differential privacy."
+    sums = secure if part(privacy, "secure_sum") else ""
+    epsilon, delta = number(privacy, "epsilon"), number(privacy, "delta")
+    if is_private(summary) and epsilon is not None and delta is not None:
+        unit = str(privacy["unit"])
+        where = ", at the site where it is largest" if len(part(privacy, "sites")) > 1 else ""
+        answer = f"Differential privacy for each {unit}: {epsilon_words(epsilon)} at delta {delta_words(delta)}{where}."
+        return Verdict(question, "stated", answer, meaning(unit, epsilon, delta))
+    if mechanism(summary) == "none":
+        evidence = f"What the updates and the model reveal about a patient is not bounded.{sums}"
+        return Verdict(question, "stated", "Nothing: it was trained without differential privacy.", evidence)
+    return Verdict(question, "unknown", "The run does not say, so nothing is claimed.", f"No epsilon is stated.{sums}")
 
 
 def cautions(summary: Mapping[str, Any]) -> list[str]:

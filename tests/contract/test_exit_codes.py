@@ -23,6 +23,7 @@ KNOWN = {
     "ExchangeError": 6,
     "RoundError": 7,
     "EnvironmentFault": 8,
+    "ClaimBroken": 9,
 }
 HEADING = re.compile(r"^## (\d+) `(\w+)`$", re.M)
 ROW = re.compile(r"^\| (\d+) \| `(\w+)` \|", re.M)

@@ -55,12 +55,13 @@ def test_wheel_holds_no_data_and_no_weights(wheel: zipfile.ZipFile) -> None:
     assert sum(entry.file_size for entry in wheel.infolist()) < 5_000_000
 
 
-def test_wheel_installs_the_console_scripts_of_the_project_file(wheel: zipfile.ZipFile, checkout: Path) -> None:
+def test_wheel_installs_the_entry_points_of_the_project_file(wheel: zipfile.ZipFile, checkout: Path) -> None:
     project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     lines = wheel.read(entry_points).decode().split("\n")
+    declared = {**project["scripts"]} | {k: v for group in project["entry-points"].values() for k, v in group.items()}
     assert {line.replace(" ", "") for line in lines if "=" in line} == {
-        f"{name}={target}" for name, target in project["scripts"].items()
+        f"{name}={target}" for name, target in declared.items()
     }
 
 

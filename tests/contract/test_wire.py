@@ -34,7 +34,9 @@ from simulation.workbench import Workbench
 
 ROUNDS = 2
 WITHOUT = {"site-1": ["xray"], "site-2": ["ecg"]}
-INSTRUCTION_FACTS = {"round", "rounds", "training", "seed", "spec_digest", "fingerprint"}
+INSTRUCTION_FACTS = {
+    "round", "rounds", "training", "seed", "spec_digest", "fingerprint", "run", "privacy", "secure_sum",
+}  # fmt: skip
 UPDATE_FACTS = {"site", "round", "weights", "counts", "spec_digest", "fingerprint_digest"}
 COUNTS = {"loss", "steps", "pairs_xray", "pairs_ecg"}
 #: Means over the steps of a site; the terms of a modality that it lacks are not among them.

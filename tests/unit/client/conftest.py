@@ -55,7 +55,8 @@ def small_model(small_tokenizer: Any) -> Callable[..., More]:
     from more_model.model.more import build_more
 
     def build(**overrides: Any) -> More:
-        config = preset("tiny", {**SMALL, **overrides})
+        parts = {part: {**SMALL[part], **more} if isinstance(more, dict) else more for part, more in overrides.items()}
+        config = preset("tiny", {**SMALL, **parts})
         model = build_more(config, seed=5, pad_id=int(small_tokenizer.pad_token_id))
         adapt(model, config, "ffa", public_seed=0)
         return model

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from client.data_report import LabelCounts, data_report, render, suppressed
+from more_model.data.gate import GateRecord
 from more_model.data.pairing import PairingRule
 from more_model.data.preprocessing import Preprocessing
 from more_model.data.store import QuarantinedStudy, SiteStore, StoredStudy
+from more_model.data.store_files import write_gate
 from more_model.data.study import Modality
 
 SMALL = Preprocessing(image_size=16, ecg_rate_hz=50, ecg_seconds=1)
@@ -153,3 +155,33 @@ def test_an_empty_store_is_reported(tmp_path: Path) -> None:
     report = data_report(tmp_path, PairingRule())
     assert report.patients == 0
     assert "Labels\n  none" in render(report)
+
+
+def withholding(folder: Path, kinds: list[tuple[str, ...]]) -> Path:
+    """A store whose X-rays were all withheld, each with findings of these kinds."""
+    with SiteStore.create(folder, "north", SMALL) as store:
+        for number, found in enumerate(kinds):
+            facts = (Modality.XRAY, str(number), "not-deidentified", "m", "/secret/path", "1:1")
+            store.refuse(QuarantinedStudy(*facts, found=dict.fromkeys(found, 2), gate="rules 1"))
+    write_gate(folder, GateRecord("rules 1"))
+    return folder
+
+
+def test_withheld_studies_are_counted_by_what_was_found(tmp_path: Path) -> None:
+    store = withholding(tmp_path / "s", [("name",)] * 6 + [("name", "date")] * 5)
+    report = data_report(store, PairingRule())
+    assert report.withheld == {"date": 5, "name": 11}
+    assert report.quarantine == {"xray: not-deidentified": 11}
+    assert report.deidentification == "rules 1"
+    assert "Withheld because they may name somebody\n  date         5\n  name        11" in render(report)
+
+
+def test_the_kinds_of_withheld_studies_do_not_give_small_counts_away(tmp_path: Path) -> None:
+    one, other = (
+        data_report(withholding(tmp_path / str(few), [("name",)] * (10 - few) + [("date",)] * few), PairingRule())
+        for few in (2, 3)
+    )
+    assert one.withheld == {"date": "<5", "name": "hidden"}
+    assert one == other
+    small = data_report(withholding(tmp_path / "small", [("name", "date")] * 2), PairingRule())
+    assert small.withheld == {"date": "<5", "name": "<5"}

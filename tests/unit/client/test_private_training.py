@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from client.private_bank import PublicBank, embed_bank
-from client.private_loss import UnitModel, decoupled, in_group
+from client.private_loss import UnitModel, decoupled, gradients_in_passes, in_group
 from client.private_training import PrivateReport, train_privately
-from client.private_units import rows_of_patients, rows_of_units, stacked, unit_tensors
+from client.private_units import rows_of_patients, rows_of_units, unit_tensors
 from more_model.data.study import Modality
 from more_model.errors import ConfigError, RoundError
 from more_model.training.embed import embed
@@ -24,7 +24,7 @@ from more_model.training.settings import TrainingSettings
 from more_model.training.threads import using_threads
 from privacy.private_step import private_parameters
 from privacy.settings import PrivacySettings, Schedule, schedule
-from privacy.unit_gradients import ClippedSum, clipped_sum, gradients_one_by_one
+from privacy.unit_gradients import ClippedSum, clipped_sum
 
 KEY = b"a key of one site, for tests only"
 #: Nothing is drawn of the texts, so that two trainings can be compared.
@@ -33,7 +33,8 @@ ALMOST_NO_NOISE = 1e-7
 
 
 def private(mode: str = "patient-decoupled", **more: Any) -> PrivacySettings:
-    return PrivacySettings(mode=mode, noise_multiplier=1.0, delta=1e-3, sampling_rate=1.0, **{"clip_norm": 0.5, **more})
+    usual = {"noise_multiplier": 1.0, "delta": 1e-3, "sampling_rate": 1.0, "clip_norm": 0.5}
+    return PrivacySettings(mode=mode, **{**usual, **more})
 
 
 @pytest.fixture
@@ -113,9 +114,10 @@ def test_a_patient_with_five_studies_moves_the_model_by_at_most_c(train: Any, sm
     assert (report.counts.units, report.counts.clipped) == (1, 1)
 
 
-@pytest.mark.parametrize("mode", ["patient-decoupled", "patient-groups"])
+@pytest.mark.parametrize("mode", ["patient-decoupled", "patient-groups", "patient-shuffled"])
 def test_one_patient_less_moves_the_step_by_no_more_than_declared(train: Any, toy_site: Any, mode: str) -> None:
-    settings = private(mode, clip_norm=0.05)
+    everyone = {"sampling_rate": None, "expected_patients": 8} if mode == "patient-shuffled" else {}
+    settings = private(mode, clip_norm=0.05, **everyone)
     planned = schedule(settings, 8)
     everybody, _ = train(toy_site([1] * 8), settings, planned=planned)
     for left_out in (0, 5):
@@ -130,11 +132,11 @@ def test_one_patient_less_moves_the_step_by_no_more_than_declared(train: Any, to
 
 def clipped(model: Any, loss: Any, examples: Any, rows: list[int], tokenizer: Any) -> ClippedSum:
     unit = unit_tensors(
-        examples, rows, TrainingSettings(), b"secret of a step", tokenizer=tokenizer, max_tokens=64,
+        examples, [rows], TrainingSettings(), b"secret of a step", tokenizer=tokenizer, max_tokens=64,
         device=torch.device("cpu"),
     )  # fmt: skip
     with using_threads(1):
-        return clipped_sum(loss, private_parameters(model), [stacked([unit])], 0.5, gradients=gradients_one_by_one)
+        return clipped_sum(loss, private_parameters(model), [unit], 0.5, gradients=gradients_in_passes)
 
 
 @pytest.mark.parametrize("mode", ["patient-decoupled", "patient-groups"])
@@ -181,7 +183,8 @@ def test_texts_of_a_patient_are_drawn_by_patient_and_step(toy_site: Any, small_t
 
     def drawn(rows: list[int], step_key: bytes) -> list[list[int]]:
         common = {"tokenizer": small_tokenizer, "max_tokens": 64, "device": torch.device("cpu")}
-        return [unit_tensors(examples, [row], TrainingSettings(), step_key, **common)["words"].tolist() for row in rows]
+        units = [unit_tensors(examples, [[row]], TrainingSettings(), step_key, **common) for row in rows]
+        return [unit["words"][0].tolist() for unit in units]
 
     assert drawn([2, 7], b"one") == [drawn([2], b"one")[0], drawn([7], b"one")[0]]
     assert drawn(list(range(10)), b"one") != drawn(list(range(10)), b"two")
@@ -280,8 +283,33 @@ def test_bank_rows_described_alike_are_left_out(small_model: Any, bank: PublicBa
     pairs = embedded[Modality.XRAY]
     assert pairs.text.shape == pairs.study.shape == (8, 8)
     assert not pairs.text.requires_grad
-    left = pairs.without(pairs.words[:1])
-    assert len(left.words) == len(left.text) == len(left.study) == 6
+
+    def loss_of_first(bank: Any) -> float:
+        unit = {
+            "words": pairs.words[:1],
+            "alike": torch.zeros(1, dtype=torch.int64),
+            "xray_rows": torch.zeros(1, dtype=torch.int64),
+            "ecg_rows": torch.full((1,), -1),
+        }
+        own = {"text": pairs.text[:1], "xray": pairs.study[:1], "ecg": torch.zeros(1, 8)}
+        loss = decoupled(UnitModel(small_model()), {Modality.XRAY: bank, Modality.ECG: embedded[Modality.ECG]})
+        return float(loss.of_embedded({**own, "temperature": torch.tensor([0.2])}, unit))
+
+    other = pairs.words != pairs.words[0]
+    assert int(other.sum()) == 6
+    left = replace(pairs, text=pairs.text[other], study=pairs.study[other], words=pairs.words[other])
+    assert loss_of_first(pairs) == pytest.approx(loss_of_first(left), rel=1e-6)
+    assert loss_of_first(replace(pairs, words=torch.arange(8) + 10)) > loss_of_first(pairs) + 1e-3
+
+
+def test_only_pairs_of_the_modalities_asked_for_are_embedded(
+    small_model: Any, bank: PublicBank, small_tokenizer: Any
+) -> None:
+    model = small_model().eval()
+    model.xray.register_forward_hook(lambda *_: pytest.fail("nobody has a picture"))
+    embedded = embed_bank(model, bank, PLAIN, tokenizer=small_tokenizer, max_tokens=64, modalities=[Modality.ECG])
+    assert len(embedded[Modality.ECG].words) == len(embedded[Modality.ECG].study) == 8
+    assert len(embedded[Modality.XRAY].words) == len(embedded[Modality.XRAY].study) == 0
 
 
 def test_the_bank_is_embedded_anew_as_often_as_asked(
@@ -315,16 +343,65 @@ def test_batch_norm_is_refused_with_the_reason(train: Any, small_model: Any, toy
     assert torch.equal(before, trained_vector(model))
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (PrivacySettings(), 'mode "none"'),
-        (PrivacySettings(mode="patient-shuffled", noise_multiplier=1, delta=1e-3, expected_patients=4), "shuffled"),
-    ],
-)
-def test_other_modes_are_refused(train: Any, toy_site: Any, settings: PrivacySettings, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        train(toy_site([1] * 4), settings, planned=Schedule(4, 1.0, 4.0))
+def test_a_mode_without_patients_is_refused(train: Any, toy_site: Any) -> None:
+    with pytest.raises(ConfigError, match='mode "none"'):
+        train(toy_site([1] * 4), PrivacySettings(), planned=Schedule(4, 1.0, 4.0))
+
+
+def shuffled(expected_patients: float = 8) -> PrivacySettings:
+    return PrivacySettings(
+        mode="patient-shuffled", clip_norm=0.5, noise_multiplier=1.0, delta=1e-3, expected_patients=expected_patients
+    )
+
+
+def test_shuffled_sees_every_group_once_an_epoch_and_pays_by_the_epoch(
+    train: Any, toy_site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import client.private_training
+
+    seen: list[list[frozenset[str]]] = []
+    examples, events = toy_site([1] * 24), []
+    of_rows = client.private_training.unit_tensors
+
+    def noted(examples: Any, units: Any, *rest: Any, **more: Any) -> Any:
+        seen.append([frozenset(examples.triplets[row].patient_id for row in rows) for rows in units])
+        return of_rows(examples, units, *rest, **more)
+
+    monkeypatch.setattr(client.private_training, "unit_tensors", noted)
+    _, report = train(
+        examples,
+        shuffled(),
+        steps=6,
+        charge=lambda epoch: events.append(f"epoch {epoch}"),
+        on_step=lambda done, _: events.append(f"step {done}"),
+    )
+    assert events == ["epoch 1", "step 1", "step 2", "step 3", "epoch 2", "step 4", "step 5", "step 6"]
+    groups = {frozenset(group) for step in seen for group in step}
+    everybody = sorted(patient for group in groups for patient in group)
+    assert everybody == sorted(f"north-{patient}" for patient in range(24))  # groups do not overlap
+    for epoch in (seen[:3], seen[3:]):
+        assert sorted(map(sorted, (group for step in epoch for group in step))) == sorted(map(sorted, groups))
+    assert (report.mode, report.steps, report.epochs, report.expected_units) == ("patient-shuffled", 6, 2, 2.0)
+    assert report.counts.units == 2 * len(groups)
+
+
+def test_shuffled_takes_whole_epochs_only(train: Any, toy_site: Any) -> None:
+    charged: list[int] = []
+    with pytest.raises(ConfigError, match="steps 4: patient-shuffled is accounted by epochs, of 3 steps each"):
+        train(toy_site([1] * 24), shuffled(), steps=4, charge=charged.append)
+    assert charged == []
+
+
+def test_a_refused_epoch_leaves_the_epochs_before(train: Any, small_model: Any, toy_site: Any) -> None:
+    model, done = small_model(), []
+
+    def charge(epoch: int) -> None:
+        if epoch == 2:
+            raise RoundError("the budget is used up")
+
+    with pytest.raises(RoundError, match="used up"):
+        train(toy_site([1] * 24), shuffled(), model=model, steps=6, charge=charge, on_step=lambda n, _: done.append(n))
+    assert done == [1, 2, 3]
 
 
 def test_a_bank_that_is_not_public_or_too_small_is_refused(train: Any, toy_site: Any) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from more_model.cli import app
 from more_model.describe import as_text, describe, random_triplets
 from more_model.errors import ConfigError, EnvironmentFault
+from more_model.lora_method import LoraMethod, scheduled
 from more_model.model.config import ModelConfig, preset, save_config
 from more_model.model.inventory import exchange_spec, take_inventory
-from more_model.model.lora import LoraMethod, adapt
+from more_model.model.lora import adapt
 from more_model.model.more import build_more
 
 Build = Callable[..., ModelConfig]
@@ -35,17 +36,18 @@ def config_file(tiny_config: Build, tmp_path: Path) -> Path:
     return tmp_path / "model.toml"
 
 
-@pytest.mark.parametrize("method", ["ffa", "fedit"])
+@pytest.mark.parametrize("method", get_args(LoraMethod))
 def test_counts_are_those_of_the_built_model(tiny_config: Build, method: LoraMethod) -> None:
     config = tiny_config()
     model = build_more(config, seed=0)
     adapt(model, config, method, 0)
-    inventory, spec = take_inventory(model), exchange_spec(model)
+    inventory, spec = take_inventory(model), scheduled(exchange_spec(model), method)
     description = describe(config, method)
     assert description.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert description.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert description.text_trainable_fraction == inventory.text_trainable_fraction
-    assert description.bytes_each_way == spec.nbytes
+    assert description.bytes_down == spec.nbytes
+    assert description.bytes_up == (spec.upward(1).nbytes + spec.upward(2).nbytes) / 2
     assert sum(description.tensors_of.values()) == len(spec.tensors)
     assert description.spec_digest == spec.digest()
     assert description.step is None
@@ -78,7 +80,7 @@ def test_command_prints_lines(config_file: Path) -> None:
     result = run("--config", str(config_file))
     assert result.exit_code == 0
     names = [line[:18].strip() for line in result.stdout.splitlines()]
-    assert names == ["model", "parameters", "trainable", "text encoder", "tensors each way", "bytes each way",
+    assert names == ["model", "parameters", "trainable", "text encoder", "tensors", "bytes down", "bytes up",
                      "full model", "spec digest", "architecture"]  # fmt: skip
     assert "% fewer)" in result.stdout
 
@@ -169,5 +171,5 @@ def test_published_model_takes_a_training_step_with_partial_triplets() -> None:
     assert step is not None
     assert (step.xray_pairs, step.ecg_pairs) == (2, 2)
     assert math.isfinite(step.loss) and 0 < step.loss < 100
-    assert description.bytes_each_way == describe(preset("more-base"), "ffa").bytes_each_way
+    assert description.bytes_down == describe(preset("more-base"), "ffa").bytes_down
     assert torch.equal(torch.random.get_rng_state(), state)

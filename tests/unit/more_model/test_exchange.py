@@ -102,12 +102,29 @@ def test_bytes() -> None:
         (TensorSpec("xray.b", (2, 3), "shared"), *SPEC.tensors[1:]),
         SPEC.tensors[1:],
         SPEC.tensors[::-1],
+        (TensorSpec("xray.b", (2, 3), "xray", up="odd"), *SPEC.tensors[1:]),
     ],
-    ids=["name", "shape", "group", "fewer", "order"],
+    ids=["name", "shape", "group", "fewer", "order", "rounds"],
 )
 def test_digest_sees_every_change(other: tuple[TensorSpec, ...]) -> None:
     assert ExchangeSpec(SPEC.tensors).digest() == SPEC.digest()
     assert ExchangeSpec(other).digest() != SPEC.digest()
+
+
+def test_what_goes_up_follows_from_the_number_of_the_round_and_nothing_else_is_accepted() -> None:
+    rounds = ("every", "odd", "even", "none")
+    spec = ExchangeSpec(tuple(TensorSpec(f"xray.{up}", (2,), "xray", up=up) for up in rounds))
+    for number, turn in {1: "odd", 2: "even", 3: "odd", 10: "even"}.items():
+        upward = spec.upward(number)
+        assert [tensor.name for tensor in upward.tensors] == ["xray.every", f"xray.{turn}"]
+        assert upward.nbytes == 16
+    everything = {tensor.name: np.zeros(2, np.float32) for tensor in spec.tensors}
+    spec.check(everything)
+    with pytest.raises(ExchangeError, match=r"xray\.even may not travel; xray\.none may not travel"):
+        spec.upward(1).check(everything)
+    with pytest.raises(ExchangeError, match=r"xray\.even is missing"):
+        spec.upward(2).check({"xray.every": everything["xray.every"]})
+    assert spec.upward(1).digest() == spec.upward(3).digest() != spec.upward(2).digest()
 
 
 def test_fingerprint_names_the_part_that_differs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,6 +50,16 @@ def test_absent_studies_are_left_out_of_the_mean_and_none_at_all_is_exactly_zero
     )
     assert float(decoupled_loss(some, TAU)) == pytest.approx(float(decoupled_loss(alone, TAU)), rel=1e-6)
     assert float(decoupled_loss(pair(3, [False] * 3), TAU)) == 0.0
+
+
+def test_bank_records_that_do_not_count_change_nothing() -> None:
+    whole = pair()
+    some = torch.arange(len(whole.bank_first)) % 2 == 0
+    left = replace(whole, bank_first=whole.bank_first[some], bank_second=whole.bank_second[some])
+    masked = float(decoupled_loss(replace(whole, bank_present=some), 0.1))
+    assert masked == pytest.approx(float(decoupled_loss(left, 0.1)), rel=1e-6)
+    assert masked < float(decoupled_loss(whole, 0.1))
+    assert float(decoupled_loss(replace(whole, bank_present=torch.zeros_like(some)), 0.1)) == 0
 
 
 def test_the_bank_gets_no_gradient_and_the_temperature_does() -> None:

@@ -31,6 +31,23 @@ def test_a_good_update_is_admitted(fault: Admit, make_update: Callable[..., Upda
     assert fault(make_update("north")) is None
 
 
+def test_only_what_goes_up_in_the_round_is_admitted(
+    spec: ExchangeSpec, fingerprint: Fingerprint, make_update: Callable[..., Update]
+) -> None:
+    first, *others = spec.tensors
+    later = ExchangeSpec((replace(first, up="even"), *others))
+
+    def fault(update: Update, number: int) -> str | None:
+        own = replace(update, round=number, spec_digest=later.digest())
+        return fault_of(own, site="north", round_number=number, spec=later, fingerprint=fingerprint, max_norm=None)
+
+    whole = make_update("north")
+    less = replace(whole, deltas={name: delta for name, delta in whole.deltas.items() if name != first.name})
+    assert (fault(less, 1), fault(whole, 2)) == (None, None)
+    assert f"{first.name} may not travel" in str(fault(whole, 1))
+    assert f"{first.name} is missing" in str(fault(less, 2))
+
+
 def test_a_site_without_ecg_is_admitted_with_the_other_towers(fault: Admit, make_update: Callable[..., Update]) -> None:
     update = make_update("north", {"xray": 4, "ecg": 0, "text": 4, "shared": 4})
     assert towers_of(update) == ["shared", "text", "xray"]

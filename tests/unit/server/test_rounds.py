@@ -20,7 +20,7 @@ from more_model.exchange import (
     TensorSpec,
     Update,
 )
-from server.aggregate import aggregation
+from server.aggregation.methods import aggregation
 from server.journal import Journal
 from server.rounds import Federation, RoundSettings, run_rounds
 
@@ -242,7 +242,7 @@ def test_what_cannot_be_aggregated_or_does_not_fit_is_refused_before_anybody_is_
 ) -> None:
     transport, journal = InHand(), journal_in(tmp_path)
     with_a = ExchangeSpec((*federation.spec.tensors, TensorSpec("text.query.lora_A.default.weight", (2, 2), "text")))
-    with pytest.raises(ConfigError, match="A factors must be frozen"):
+    with pytest.raises(ConfigError, match="must not travel with this method"):
         run_rounds(replace(federation, spec=with_a), transport, journal, current)
     with pytest.raises(ExchangeError, match="is missing"):
         run_rounds(federation, transport, journal, {name: current[name] for name in list(current)[1:]})

@@ -147,6 +147,32 @@ def test_a_missing_table_is_named(miniature_run: Any, tmp_path: Path, remove: st
         all_studies(DataChoice(sources=sources, label_tables=tables))
 
 
+def test_studies_that_may_name_somebody_are_withheld_unless_the_configuration_says_otherwise(
+    choice: DataChoice, miniature_run: Any, tmp_path: Path
+) -> None:
+    studies = [study for study in all_studies(choice) if study.modality is Modality.REPORT][:12]
+    studies[0] = replace(studies[0], text="Seen by Dr. Smith.", source=None)
+    preprocessing = load_run_config(miniature_run.config).model.resolved().preprocessing
+    ceiling = choice.model_copy(update={"quarantine_ceiling": 0.5})
+    unchecked = ceiling.model_copy(update={"deidentification_check": False})
+    checked, all_of_them = (
+        cohort_summary(
+            build_sites(
+                studies, chosen, Partition(kind="iid", sites=1), preprocessing, tmp_path / name, seed=3, workers=1
+            )
+        )["sites"]["site-1"]
+        for name, chosen in (("checked", ceiling), ("unchecked", unchecked))
+    )
+    assert (checked["deidentification"], checked["withheld"]) == ("rules 1", {"name": 1})
+    assert checked["refused"] == {"not-deidentified": 1}
+    assert (all_of_them["deidentification"], all_of_them["withheld"]) == ("not checked", {})
+
+
+def test_a_synthetic_cohort_names_nobody(built: Any) -> None:
+    cohorts, _, _ = built
+    assert [(c.ingested.deidentification, c.ingested.withheld) for c in cohorts] == [("rules 1", {})] * 3
+
+
 def test_a_site_above_the_quarantine_ceiling_stops_the_build(
     choice: DataChoice, miniature_run: Any, tmp_path: Path
 ) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from more_model.model.inventory import take_inventory
 from server.journal import Participation, RoundRecord
-from simulation.compare import Outcome, build_summary, local_arms
+from simulation.compare import build_summary, local_arms
+from simulation.outcome import Outcome
 from simulation.scoring import only_trained
 from simulation.workbench import Workbench
 

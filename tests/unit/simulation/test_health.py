@@ -13,9 +13,10 @@ from more_model.evaluation.finding import SIGNATURES
 from more_model.exchange import WATCHED
 from more_model.model.inventory import take_inventory
 from server.journal import Participation, RoundRecord
-from simulation.compare import Outcome, build_summary
+from simulation.compare import build_summary
 from simulation.flower_federation import train_federated
 from simulation.health import pooled, read_notes, write_notes
+from simulation.outcome import Outcome
 from simulation.workbench import Workbench
 
 

@@ -313,7 +313,7 @@ def test_outcomes_keep_their_order_when_a_later_chunk_was_finished_before_the_cr
 def test_a_missing_package_stops_the_ingest_instead_of_refusing_every_study(
     studies: list[Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def without_wfdb(_study: Study, _preprocessing: Preprocessing) -> Converted:
+    def without_wfdb(_study: Study, _preprocessing: Preprocessing, _gate: object) -> Converted:
         raise EnvironmentFault("The Python package 'wfdb' is needed.")
 
     monkeypatch.setitem(convert_module._READERS, Modality.ECG, without_wfdb)
@@ -323,7 +323,7 @@ def test_a_missing_package_stops_the_ingest_instead_of_refusing_every_study(
 
 
 def outcome_of(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Converted | Refused:
-    def fail(_study: Study, _preprocessing: Preprocessing) -> Converted:
+    def fail(_study: Study, _preprocessing: Preprocessing, _gate: object) -> Converted:
         raise error
 
     monkeypatch.setitem(convert_module._READERS, Modality.XRAY, fail)
@@ -350,7 +350,7 @@ def test_every_failure_of_a_reader_has_a_reason_without_identifiers(
 
 
 def test_a_reader_that_hangs_is_stopped_even_if_it_swallows_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hang(_study: Study, _preprocessing: Preprocessing) -> Converted:
+    def hang(_study: Study, _preprocessing: Preprocessing, _gate: object) -> Converted:
         while True:
             with contextlib.suppress(Exception):
                 sum(range(1000))

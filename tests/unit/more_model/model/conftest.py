@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from more_model.model.lora import LoraMethod
+    from more_model.lora_method import LoraMethod
     from more_model.model.more import More
 
 

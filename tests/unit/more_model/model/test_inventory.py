@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from more_model.errors import ExchangeError
+from more_model.lora_method import LoraMethod
 from more_model.model.config import ModelConfig
 from more_model.model.inventory import exchange_spec, export_tensors, import_tensors, take_inventory
-from more_model.model.lora import LoraMethod, adapt, trainable_names
+from more_model.model.lora import adapt, trainable_names
 from more_model.model.more import More, build_more
 from more_model.training.examples import Examples
 from more_model.training.loop import Segment, build_optimiser, train_segment

@@ -13,14 +13,15 @@ import torch
 
 from more_model.base import tensor_digest
 from more_model.errors import ConfigError
+from more_model.lora_method import LoraMethod, factor_of, scheduled
 from more_model.model.config import ModelConfig
-from more_model.model.inventory import exchange_spec, export_tensors
+from more_model.model.inventory import exchange_spec, export_tensors, import_tensors
 from more_model.model.lora import (
-    LoraMethod,
     adapt,
     adapt_encoder,
     lora_factors,
     merged,
+    only_training,
     orthonormal_factor,
     trainable_names,
 )
@@ -107,7 +108,10 @@ def test_every_target_in_every_block_and_nothing_else(tiny_config: Build) -> Non
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("method", "factors"), [("ffa", {"B"}), ("fedit", {"A", "B"})])
+@pytest.mark.parametrize(
+    ("method", "factors"),
+    [("ffa", {"B"}), *((name, {"A", "B"}) for name in ("fedit", "rolora", "fedsvd", "flexlora", "fedex"))],
+)
 def test_what_trains(tiny_config: Build, method: LoraMethod, factors: set[str]) -> None:
     model = adapted(tiny_config(), method)
     names = trainable_names(model)
@@ -234,6 +238,62 @@ def acting(config: ModelConfig, method: LoraMethod = "ffa") -> More:
     for _, parameter in lora_factors(model, "B"):
         torch.nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(0))
     return model
+
+
+@pytest.mark.parametrize(
+    ("method", "round_number", "factors"),
+    [("rolora", 1, {"B"}), ("rolora", 2, {"A"}), ("fedsvd", 1, {"B"}), ("fedsvd", 2, {"B"}), ("fedit", 2, {"A", "B"})],
+)
+def test_within_a_round_only_what_goes_up_trains(
+    tiny_config: Build, toy_examples: Toy, tokenizer: Any, method: LoraMethod, round_number: int, factors: set[str]
+) -> None:
+    config = tiny_config()
+    model = acting(config, method)
+    upward = scheduled(exchange_spec(model), method).upward(round_number)
+    before, always = export_tensors(model), trainable_names(model)
+    with only_training(model, {tensor.name for tensor in upward.tensors}):
+        assert trainable_names(model) == [tensor.name for tensor in upward.tensors]
+        one_step(model, toy_examples(12), tokenizer, config)
+    moved = {name for name, array in export_tensors(model).items() if not np.array_equal(array, before[name])}
+    assert {factor_of(name) for name in moved} == {None, *factors}
+    assert trainable_names(model) == always
+
+
+def test_what_was_frozen_for_a_round_trains_again_after_an_error(tiny_config: Build) -> None:
+    model = adapted(tiny_config(), "rolora")
+    always = trainable_names(model)
+    with pytest.raises(RuntimeError), only_training(model, {"xray.head.0.weight"}):
+        assert trainable_names(model) == ["xray.head.0.weight"]
+        raise RuntimeError
+    assert trainable_names(model) == always
+
+
+def test_an_unknown_method_is_refused(tiny_config: Build) -> None:
+    with pytest.raises(ConfigError, match=r"'flora' is unknown; there are fedex, fedit"):
+        adapted(tiny_config(), "flora")  # type: ignore[arg-type]
+
+
+def test_a_residual_counts_as_the_product_of_factors_does_and_merges_with_them(tiny_config: Build) -> None:
+    config = tiny_config()
+    acts = acting(config, "fedex").double()
+    start = outputs(adapted(config, "fedex").double())
+    for with_zero, plain in zip(start, outputs(build_more(config, seed=1).double()), strict=True):
+        assert torch.equal(with_zero, plain)
+    # The same change of weights, once as factors and once as a residual.
+    tensors = export_tensors(acts)
+    for name in [name for name in tensors if name.endswith(".lora_residual")]:
+        a, b = (name.replace(".lora_residual", f".lora_{factor}.default.weight") for factor in "AB")
+        tensors[name] = tensors[b] @ tensors[a]
+        tensors[b] = np.zeros_like(tensors[b])
+    dense = adapted(config, "fedex")
+    import_tensors(dense, tensors)
+    dense = dense.double()
+    for factored, residual, folded in zip(outputs(acts), outputs(dense), outputs(merged(dense)), strict=True):
+        torch.testing.assert_close(residual, factored, rtol=0, atol=1e-4)
+        torch.testing.assert_close(folded, residual, rtol=0, atol=1e-9)
+    moved = [(one - other).detach().abs().max() for one, other in zip(start, outputs(dense), strict=True)]
+    assert float(max(moved)) > 1e-2
+    assert not [name for name, _ in merged(dense).named_buffers() if "residual" in name]
 
 
 @pytest.mark.parametrize("targets", [["qkv"], ["qkv", "proj", "fc1", "fc2"]], ids=len)

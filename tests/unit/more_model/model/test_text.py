@@ -137,6 +137,18 @@ def test_length_groups_compute_less_and_give_the_same(encoder_of: Callable[..., 
     torch.testing.assert_close(grouped, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_a_width_of_its_own_a_text_is_what_it_is_elsewhere(
+    encoder_of: Callable[..., TextEncoder], kind: str
+) -> None:
+    encoder = encoder_of(kind)
+    ids, mask = padded([6, 3, 9], 9, padding=7)  # whatever stands where there are no words
+    torch.testing.assert_close(encoder.at_width(ids, mask, 16), encoder(ids, mask), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoder.at_width(ids[:2], mask[:2], 7), encoder(ids, mask)[:2], rtol=1e-4, atol=1e-5)
+    alone = encoder.at_width(ids[1:2], mask[1:2], 16)
+    torch.testing.assert_close(encoder.at_width(ids, mask, 16)[1:2], alone, rtol=1e-5, atol=1e-6)
+
+
 def test_texts_of_one_length_stay_one_batch(encoder_of: Callable[..., TextEncoder]) -> None:
     encoder = encoder_of("seeded")
     calls: list[int] = []

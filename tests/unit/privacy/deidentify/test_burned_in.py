@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
-from privacy.deidentify.burned_in import check_pixels
+from privacy.deidentify.burned_in import _highest, _lowest, check_pixels
 
 Picture = NDArray[np.uint16]
 SIZE = 512
@@ -94,6 +95,14 @@ def test_what_is_no_picture_counts_as_unreadable(shape: tuple[int, ...]) -> None
 @pytest.mark.parametrize("shape", [(1, 1), (3, 3), (40, 7)])
 def test_tiny_and_even_pictures_are_clean(shape: tuple[int, int]) -> None:
     assert check_pixels(np.ones(shape)) == []
+
+
+@pytest.mark.parametrize("shape", [(40, 61), (7, 90), (3, 3)])
+@pytest.mark.parametrize("size", [3, 7, 31])
+def test_sliding_extremes_equal_those_of_scipy(shape: tuple[int, int], size: int) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    assert np.array_equal(_lowest(picture, size), ndimage.minimum_filter(picture, size=size))
+    assert np.array_equal(_highest(picture, size), ndimage.maximum_filter(picture, size=size))
 
 
 @pytest.mark.shared_data

@@ -7,9 +7,9 @@ from typing import get_args
 import pytest
 
 from more_model.errors import ConfigError
-from more_model.model.lora import LoraMethod
+from more_model.lora_method import LoraMethod
 from privacy.secure_sum.compatibility import AGGREGATIONS, Choices, conflicts, require_compatible
-from server.aggregate import AGGREGATIONS as OFFERED
+from server.aggregation.methods import AGGREGATIONS as OFFERED
 
 
 @pytest.mark.parametrize("name", ["fedit", "ffa", "rolora", "fedsvd", "fed-sb"])

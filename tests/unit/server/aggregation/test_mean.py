@@ -1,18 +1,15 @@
-"""The aggregate against a slow, obvious loop; exactness of the LoRA methods."""
+"""The mean against a slow, obvious loop."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import get_args
 
 import numpy as np
 import pytest
 
-from more_model.errors import ConfigError
 from more_model.exchange import ExchangeSpec, TensorDict, Tensors, TensorSpec, Update
-from more_model.model.lora import LoraMethod
-from server.aggregate import AGGREGATIONS, aggregation, weighted_mean
+from server.aggregation.mean import weighted_mean
 
 ONE = ExchangeSpec((TensorSpec("text.w", (3,), "text"),))
 
@@ -104,68 +101,3 @@ def test_one_site_alone_is_taken_over_whole() -> None:
         {"text.w": np.ones(3, np.float32)}, [Update("a", 1, {"text.w": delta}, {"text": 9}, "", "")], ONE
     )
     assert result["text.w"].tolist() == [1.5, -1.0, 9.0]
-
-
-def lora_spec(rank: int, width: int, *, with_a: bool) -> ExchangeSpec:
-    b = TensorSpec("text.q.lora_B.default.weight", (width, rank), "text")
-    a = TensorSpec("text.q.lora_A.default.weight", (rank, width), "text")
-    return ExchangeSpec((a, b) if with_a else (b,))
-
-
-def trained_sites(
-    spec: ExchangeSpec, start: Tensors, weights: Sequence[float], size: float
-) -> tuple[list[Update], list[TensorDict]]:
-    """Sites that moved every tensor of ``spec`` by ``size``, and where each of them ended."""
-    generator = np.random.default_rng(5)
-    updates, ends = [], []
-    for number, weight in enumerate(weights):
-        deltas = {t.name: (size * generator.normal(size=t.shape)).astype(np.float32) for t in spec.tensors}
-        updates.append(Update(f"s{number}", 1, deltas, {"text": weight}, "", ""))
-        ends.append({name: start[name].astype(np.float64) + delta for name, delta in deltas.items()})
-    return updates, ends
-
-
-def effective_gap(method: str) -> float:
-    """Largest difference between the mean of the sites' B A and the B A of the aggregate."""
-    rank, width, weights = 2, 6, [3.0, 5.0, 2.0]
-    generator = np.random.default_rng(6)
-    spec = lora_spec(rank, width, with_a=method == "fedit")
-    frozen_a = generator.normal(size=(rank, width)).astype(np.float32)
-    start = {t.name: (frozen_a if ".lora_A." in t.name else np.zeros(t.shape, np.float32)) for t in spec.tensors}
-    updates, ends = trained_sites(spec, start, weights, 0.3)
-    merged = aggregation(method).combine(start, updates, spec)
-
-    def effective(tensors: Tensors) -> np.ndarray:
-        b = tensors["text.q.lora_B.default.weight"].astype(np.float64)
-        return b @ tensors.get("text.q.lora_A.default.weight", frozen_a).astype(np.float64)
-
-    wanted = sum(w * effective(end) for w, end in zip(weights, ends, strict=True)) / sum(weights)
-    return float(np.abs(wanted - effective(merged)).max())
-
-
-def test_ffa_is_exact_in_effective_weights_and_says_so() -> None:
-    assert effective_gap("ffa") < 1e-6
-    assert aggregation("ffa").exact
-
-
-def test_fedit_is_not_exact_and_says_so() -> None:
-    assert effective_gap("fedit") > 1e-3
-    assert not aggregation("fedit").exact
-
-
-def test_ffa_refuses_a_factors_that_would_travel_and_fedit_takes_them() -> None:
-    spec = lora_spec(2, 6, with_a=True)
-    with pytest.raises(ConfigError, match=r"A factors must be frozen, but 1 would travel"):
-        aggregation("ffa").check(spec)
-    aggregation("ffa").check(lora_spec(2, 6, with_a=False))
-    aggregation("fedit").check(spec)
-
-
-def test_every_method_of_the_model_can_be_aggregated() -> None:
-    assert set(AGGREGATIONS) == set(get_args(LoraMethod))
-    assert all(name == method.name for name, method in AGGREGATIONS.items())
-
-
-def test_unknown_method_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"'flora' is unknown; there are fedit, ffa"):
-        aggregation("flora")

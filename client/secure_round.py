@@ -1,0 +1,128 @@
+"""A site's end of the secure sums of a run: its update goes in, and only masked integers come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from client.private_site import trained_groups
+from more_model.errors import ExchangeError
+from more_model.exchange import ExchangeSpec, Instruction, Joined, SumStage, Update
+from privacy.secure_sum.identity import Identity, Roster
+from privacy.secure_sum.masked_rounds import MaskedRounds
+from privacy.secure_sum.messages import Delivery, Participants, Proposal, RevealRequest
+from privacy.secure_sum.plan import Plan
+from privacy.secure_sum.prepare import prepare
+from privacy.secure_sum.settings import PublicWeights, SumInvitation, SumSettings, make_plan
+from privacy.secure_sum.site import Conditions, Site
+from privacy.secure_sum.terms import Terms
+from privacy.settings import PrivacySettings
+
+
+@dataclass(frozen=True, slots=True)
+class SumAgreement:
+    """What a site agreed to: settings, the public weights of all sites, the privacy of the run and its noise."""
+
+    settings: SumSettings
+    weights: PublicWeights
+    privacy: PrivacySettings
+    noise_multiplier: float
+
+
+@dataclass(slots=True)
+class _Open:
+    site: Site
+    update: Update
+    plan: Plan
+    terms: Terms
+    weights: Mapping[str, int]
+
+
+class SumParticipant:
+    """One site in all secure sums of a run. Holds one open session; a new round drops the one before."""
+
+    def __init__(
+        self, name: str, identity: Identity, roster: Roster, agreement: SumAgreement, masked_rounds: MaskedRounds
+    ) -> None:
+        self.agreement = agreement
+        self._name, self._identity, self._roster = name, identity, roster
+        self._masked_rounds = masked_rounds
+        self._open: _Open | None = None
+
+    def join(self, instruction: Instruction, update: Update, spec: ExchangeSpec) -> Joined:
+        """Keep ``update`` back and advertise this site's keys for the round.
+
+        Raises:
+            ExchangeError: terms that are not what this site agreed to (SumRefused).
+        """
+        agreed = self.agreement
+        terms = SumInvitation.from_json(instruction.secure_sum).terms
+        if terms.round != instruction.round or terms.run != instruction.run:
+            raise ExchangeError("the terms of the secure sum are of another round than the instruction")
+        plan = make_plan(agreed.settings, spec, agreed.privacy, agreed.weights, agreed.noise_multiplier)
+        own = agreed.weights.integers(agreed.settings.max_weight)[self._name]
+        weights = dict.fromkeys((g for g in trained_groups(update.weights) if g in terms.words), own)
+        conditions = Conditions(
+            plan.agreement(instruction.fingerprint.digest()),
+            agreed.settings.minimum_contributors,
+            agreed.settings.colluders,
+        )
+        site = Site(self._name, self._identity, self._roster, conditions, self._masked_rounds)
+        advertisement = site.advertise(terms, weights)
+        self._open = _Open(site, update, plan, terms, weights)
+        return Joined(self._name, instruction.round, advertisement.facts())
+
+    def answer(self, message: SumStage) -> SumStage:
+        """The answer to a later stage.
+
+        Raises:
+            ExchangeError: no session is open (a restart ends it), an unknown stage, or SumRefused.
+        """
+        session = self._open
+        if session is None:
+            raise ExchangeError("no secure sum is open at this site", remedy="go on with the next round")
+        stages: dict[str, Callable[[_Open, SumStage], Any]] = {
+            "share": lambda own, asked: own.site.share(Participants.from_parts(asked.facts, asked.arrays)),
+            "mask": _masked,
+            "confirm": lambda own, asked: own.site.confirm(Proposal.from_parts(asked.facts, asked.arrays)),
+            "reveal": lambda own, asked: own.site.reveal(RevealRequest.from_parts(asked.facts, asked.arrays)),
+        }
+        if message.stage not in stages:
+            raise ExchangeError("a secure sum has no such stage")
+        reply = stages[message.stage](session, message)
+        if message.stage == "reveal":
+            self._open = None
+        arrays = reply.arrays() if message.stage == "mask" else {}
+        return SumStage(message.stage, reply.facts(), arrays)
+
+
+def require_invited(instruction: Instruction, participant: SumParticipant | None) -> None:
+    """Refuse an update in the clear where sums were agreed, a sum where none were, and sums with other settings.
+
+    Raises:
+        ExchangeError: says which.
+    """
+    if participant is None:
+        if instruction.secure_sum:
+            raise ExchangeError("the coordinator asks for a secure sum that this site did not agree to")
+        return
+    if not instruction.secure_sum:
+        raise ExchangeError(
+            "the coordinator asks for this site's update in the clear, but secure sums were agreed",
+            avoid="answer such a request: the update alone is what the masks protect",
+        )
+    asked, agreed = SumInvitation.from_json(instruction.secure_sum), participant.agreement
+    same = (asked.settings, dict(asked.weights.of_site), asked.noise_multiplier) == (
+        agreed.settings,
+        dict(agreed.weights.of_site),
+        agreed.noise_multiplier,
+    )
+    if not same:
+        raise ExchangeError("the settings, weights or noise of the secure sum are not those that this site agreed to")
+
+
+def _masked(own: _Open, asked: SumStage) -> Any:
+    delivery = Delivery.from_parts(asked.facts, asked.arrays)
+    deltas = {tensor.name: own.update.deltas[tensor.name] for tensor in own.plan.spec.of_towers(tuple(own.weights))}
+    return own.site.mask(delivery, prepare(deltas, own.weights, own.plan, own.terms).encoded)

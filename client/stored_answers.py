@@ -1,0 +1,68 @@
+"""The updates that a site has given, so that a repeated question gets the same answer: a second training on the same
+question would be a second release, and with noise another one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
+
+from more_model.errors import StoreError
+from more_model.exchange import Instruction, Update
+
+#: The question of the round before may still come again while a new round begins.
+_KEPT = 2
+
+
+class StoredAnswers:
+    """One file an answer in ``folder``, named by the whole question; only the newest are kept."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+
+    def find(self, instruction: Instruction) -> Update | None:
+        """The answer that was given to exactly this instruction, or None.
+
+        Raises:
+            StoreError: the file of that answer is damaged.
+        """
+        path = self._path(instruction)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="np") as file:
+                facts = json.loads((file.metadata() or {})["facts"])
+            return Update.from_parts(facts, load_file(path))
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise StoreError(
+                "a stored answer of this site cannot be read",
+                remedy="let the round go on without this site; the next one is not affected",
+                avoid="delete it to train the round again: that would be a second release under the same charge",
+            ) from error
+
+    def keep(self, instruction: Instruction, update: Update) -> None:
+        """Write the answer, durably, before it is sent."""
+        path = self._path(instruction)
+        draft = path.with_suffix(".part")
+        with draft.open("wb") as file:
+            file.write(save(dict(update.deltas), metadata={"facts": json.dumps(update.facts())}))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        for old in sorted(self._folder.glob("*.safetensors"))[:-_KEPT]:
+            old.unlink()
+
+    def _path(self, instruction: Instruction) -> Path:
+        return self._folder / f"{instruction.round:05d}-{_digest(instruction)}.safetensors"
+
+
+def _digest(instruction: Instruction) -> str:
+    whole = hashlib.sha256(json.dumps(instruction.facts(), sort_keys=True).encode())
+    for name, tensor in sorted(instruction.tensors.items()):
+        whole.update(name.encode() + b"\n" + tensor.tobytes())
+    return whole.hexdigest()

@@ -1,0 +1,134 @@
+"""Secure sums as configured, and the invitation to one that goes to every site with the round's instruction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from more_model.errors import ConfigError, ExchangeError
+from more_model.exchange import ExchangeSpec
+from privacy.quantise import MAX_BITS, MIN_BITS, Rounding, integer_weight, tensor_grid
+from privacy.secure_sum.distributed_noise import MIN_DEVIATIONS, DistributedNoise
+from privacy.secure_sum.plan import Plan, terms_of
+from privacy.secure_sum.terms import MINIMUM_CONTRIBUTORS, Terms
+from privacy.settings import PrivacySettings
+
+
+class SumSettings(BaseModel):
+    """All public, and the same at every site. With 20 bits, weights up to 100 and words of 32 bits, 40 sites fit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Each site scales its whole update down to this norm; it also sets the grid.
+    clip_norm: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+    bits: int = Field(default=20, ge=MIN_BITS, le=MAX_BITS)
+    rounding: Rounding = "stochastic"
+    word_bits: Literal[32, 64] = 32
+    #: Integer weight of the site with most patients; the others have proportionally less, but at least 1.
+    max_weight: int = Field(default=100, ge=1)
+    minimum_contributors: int = Field(default=MINIMUM_CONTRIBUTORS, ge=MINIMUM_CONTRIBUTORS)
+    colluders: int = Field(default=1, ge=0)
+    #: With privacy mode `hospital`: sites whose share of the noise may be missing.
+    dropouts: int = Field(default=1, ge=0)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicWeights:
+    """What the sites' public numbers (patients, or shares) say: ``of_site`` by name, all above zero."""
+
+    of_site: Mapping[str, float]
+
+    def integers(self, max_weight: int) -> dict[str, int]:
+        """The integer weight of every site."""
+        most = max(self.of_site.values())
+        return {site: integer_weight(weight, most, max_weight) for site, weight in self.of_site.items()}
+
+
+def make_plan(
+    settings: SumSettings, spec: ExchangeSpec, privacy: PrivacySettings, weights: PublicWeights, noise_multiplier: float
+) -> Plan:
+    """What each site does to its update before it is masked. With privacy mode `hospital` every site adds its share of
+    ``noise_multiplier`` z times the sensitivity; otherwise ``noise_multiplier`` is not looked at.
+
+    Raises:
+        ConfigError: a mode `hospital` that clips sites differently.
+    """
+    noise, clip_norm, bound = None, settings.clip_norm, settings.clip_norm
+    if privacy.mode == "hospital":
+        if privacy.hospital_clipping != "same":
+            raise ConfigError(
+                "secure sum",
+                ['hospital_clipping = "equalised": under masks every site clips to one norm'],
+                remedy='choose hospital_clipping = "same", or public weights that are alike',
+            )
+        clip_norm = privacy.clip_norm
+        noise = DistributedNoise(
+            noise_multiplier,
+            settings.max_weight * clip_norm,
+            len(weights.of_site),
+            settings.dropouts,
+            settings.colluders,
+        )
+        smallest = min(weights.integers(settings.max_weight).values())
+        bound = clip_norm + (MIN_DEVIATIONS + 0.1) * noise.share_std / smallest
+    grids = {tensor.name: tensor_grid(bound, settings.bits) for tensor in spec.tensors}
+    return Plan(spec, grids, clip_norm, settings.rounding, noise)
+
+
+def make_terms(
+    settings: SumSettings, plan: Plan, *, run: str, number: int, sites: Sequence[str], fingerprint_digest: str
+) -> Terms:
+    """The terms of round ``number``; ConfigError as `privacy.secure_sum.plan.terms_of`."""
+    fewest = settings.minimum_contributors
+    if plan.noise is not None:
+        fewest = max(fewest, plan.noise.minimum_contributors)
+    return terms_of(
+        plan,
+        run=run,
+        number=number,
+        sites=sites,
+        fingerprint_digest=fingerprint_digest,
+        word_bits=settings.word_bits,
+        max_weight=settings.max_weight,
+        minimum_contributors=fewest,
+        colluders=settings.colluders,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SumInvitation:
+    """The part of an instruction that asks a site into a secure sum."""
+
+    settings: SumSettings
+    weights: PublicWeights
+    noise_multiplier: float
+    terms: Terms
+
+    def to_json(self) -> str:
+        """For `more_model.exchange.Instruction.secure_sum`."""
+        content = {
+            "settings": self.settings.model_dump(),
+            "weights": dict(self.weights.of_site),
+            "noise_multiplier": self.noise_multiplier,
+            "terms": self.terms.facts(),
+        }
+        return json.dumps(content, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> SumInvitation:
+        """The inverse of `to_json`; raises ExchangeError on anything else."""
+        try:
+            content = json.loads(text)
+            weights = {str(site): float(weight) for site, weight in content["weights"].items()}
+            return cls(
+                SumSettings.model_validate(content["settings"]),
+                PublicWeights(weights),
+                float(content["noise_multiplier"]),
+                Terms.from_facts(content["terms"]),
+            )
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise ExchangeError(f"malformed invitation to a secure sum ({type(error).__name__})") from error

@@ -1,0 +1,213 @@
+"""A hospital with privacy: agreed settings, paid steps, answers kept, and refusals that cost nothing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from client.hospital import Hospital
+from client.private_bank import PublicBank
+from client.private_site import Declaration, declare, open_private_site, site_key
+from client.protection import Protection
+from client.stored_answers import StoredAnswers
+from more_model.base import Assembled
+from more_model.data.study import Modality
+from more_model.exchange import Fingerprint, Instruction, Refusal, TensorDict, Update
+from more_model.model.inventory import exchange_spec, export_tensors
+from more_model.training.settings import TrainingSettings
+from privacy.rounds import RoundPlan, round_plan
+from privacy.settings import PrivacySettings
+
+if TYPE_CHECKING:
+    from more_model.training.examples import Examples
+
+SETTINGS = PrivacySettings(
+    mode="patient-decoupled", target_epsilon=8.0, delta=0.01, sampling_rate=0.5, max_studies_per_patient=2
+)
+ROUNDS = 2
+FINGERPRINT = Fingerprint({"base": "any"})
+
+
+class Site:
+    """A hospital with its ledger in a folder, and the instructions that it is given."""
+
+    start: TensorDict
+
+    def __init__(self, folder: Path, model: Any, examples: Examples, bank: Examples, tokenizer: Any) -> None:
+        self.folder, self.model = folder, model
+        self.declaration = declare(examples)
+        self.plan: RoundPlan = round_plan(SETTINGS, self.declaration.patients, rounds=ROUNDS, local_epochs=1)
+        self._parts: dict[str, Any] = {
+            "name": "north",
+            "examples": examples,
+            "assembled": Assembled(model, exchange_spec(model), FINGERPRINT),
+            "tokenizer": tokenizer,
+            "max_tokens": 64,
+            "local_epochs": 1,
+        }
+        self._bank = PublicBank(bank, negatives=8)
+
+    def hospital(self, **changes: Any) -> Hospital:
+        """As after a start of its process."""
+        private = open_private_site(
+            self.folder / "site",
+            self.folder / "witness" / "north.json",
+            site="north",
+            examples=self._parts["examples"],
+            settings=SETTINGS,
+            plan=self.plan,
+            declaration=self.declaration,
+            bank=self._bank,
+        )
+        private = replace(private, **changes)
+        protection = Protection(private, None, private.declaration, StoredAnswers(self.folder / "answers"))
+        return Hospital(**self._parts, protection_of=lambda _run: protection)
+
+    def instruction(self, number: int = 1, **changes: Any) -> Instruction:
+        """A round that asks for what was agreed to."""
+        spec = exchange_spec(self.model)
+        parts: dict[str, Any] = {
+            "round": number,
+            "rounds": ROUNDS,
+            "tensors": self.start,
+            "training": TrainingSettings(threads=1, device="cpu").model_dump_json(),
+            "seed": 3,
+            "spec_digest": spec.digest(),
+            "fingerprint": FINGERPRINT,
+            "run": "trial",
+            "privacy": SETTINGS.model_dump_json(),
+        }
+        return Instruction(**{**parts, **changes})
+
+    def charged(self) -> int:
+        """Steps that the ledger holds."""
+        with closing(sqlite3.connect(self.folder / "site" / "ledger.sqlite")) as database:
+            texts = [json.loads(row[1]) for row in database.execute("SELECT * FROM entries ORDER BY number")]
+        return sum(text["content"]["charge"]["steps"] for text in texts if text["kind"] == "charge")
+
+
+@pytest.fixture
+def site(
+    tmp_path: Path,
+    small_model: Callable[..., Any],
+    toy_site: Callable[..., Examples],
+    small_tokenizer: Any,
+) -> Site:
+    made = Site(tmp_path, small_model(), toy_site([2] * 6 + [1] * 6), toy_site([1] * 8, site="public"), small_tokenizer)
+    made.start = export_tensors(made.model)
+    return made
+
+
+def answered(hospital: Hospital, instruction: Instruction) -> Update:
+    answer = hospital.answer(instruction)
+    assert isinstance(answer, Update), answer
+    return answer
+
+
+def test_a_round_is_paid_for_and_says_nothing_but_the_update(site: Site) -> None:
+    update = answered(site.hospital(), site.instruction())
+    assert site.charged() == site.plan.accounted_steps
+    assert update.weights == site.declaration.weights() == {"xray": 12.0, "ecg": 12.0, "text": 12.0, "shared": 12.0}
+    assert update.counts == {"steps": float(site.plan.optimiser_steps)}
+    assert all(np.any(delta) for delta in update.deltas.values())
+
+
+def test_the_same_question_gets_the_same_answer_and_is_paid_for_once(site: Site) -> None:
+    first = answered(site.hospital(), site.instruction())
+    again = answered(site.hospital(), site.instruction())
+    assert all(np.array_equal(first.deltas[name], again.deltas[name]) for name in first.deltas)
+    assert site.charged() == site.plan.accounted_steps
+
+
+def test_another_question_of_the_same_round_is_another_release(site: Site) -> None:
+    hospital = site.hospital()
+    first = answered(hospital, site.instruction())
+    other = answered(hospital, site.instruction(seed=4))
+    assert site.charged() == 2 * site.plan.accounted_steps
+    assert any(not np.array_equal(first.deltas[name], other.deltas[name]) for name in first.deltas)
+
+
+def test_training_stops_before_the_budget_is_crossed_and_a_restart_changes_nothing(site: Site) -> None:
+    for number in range(1, ROUNDS + 1):
+        answered(site.hospital(), site.instruction(number))
+    spent = site.charged()
+    before = site.hospital().protection_of("trial").private
+    assert before is not None and before.ledger.spent(before.data_set).epsilon <= 8.0
+    for hospital in (site.hospital(), site.hospital()):  # a second one as after a restart
+        refusal = hospital.answer(site.instruction(2, seed=9))
+        assert isinstance(refusal, Refusal) and refusal.code == "BudgetExhausted"
+    assert site.charged() == spent == ROUNDS * site.plan.accounted_steps
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "",
+        SETTINGS.model_copy(update={"target_epsilon": 20.0}).model_dump_json(),
+        SETTINGS.model_copy(update={"clip_norm": 100.0}).model_dump_json(),
+        '{"mode": "patient-decoupled"',
+    ],
+    ids=["no privacy", "larger budget", "larger norm", "not JSON"],
+)
+def test_other_privacy_than_agreed_is_refused_before_anything_is_paid(site: Site, asked: str) -> None:
+    refusal = site.hospital().answer(site.instruction(privacy=asked))
+    assert isinstance(refusal, Refusal) and refusal.code == "ExchangeError"
+    assert site.charged() == 0
+
+
+def test_privacy_asked_of_a_site_that_agreed_to_none_is_refused(site: Site) -> None:
+    hospital = replace(site.hospital(), protection_of=lambda _run: Protection())
+    assert isinstance(hospital.answer(site.instruction()), Refusal)
+
+
+def test_a_secure_sum_that_nobody_agreed_to_is_refused(site: Site) -> None:
+    refusal = site.hospital().answer(site.instruction(secure_sum="{}"))
+    assert isinstance(refusal, Refusal) and site.charged() == 0
+
+
+def test_a_tower_of_an_undeclared_modality_stays_as_it_was(site: Site) -> None:
+    lacking = Declaration(12, frozenset({Modality.ECG}))
+    update = answered(site.hospital(declaration=lacking), site.instruction())
+    assert not [name for name in update.deltas if name.startswith("xray")]
+    after = export_tensors(site.model)
+    assert all(np.array_equal(after[name], site.start[name]) for name in after if name.startswith("xray"))
+    assert all(parameter.requires_grad for name, parameter in site.model.named_parameters() if name in after)
+
+
+def test_a_damaged_answer_is_not_trained_again(site: Site) -> None:
+    answered(site.hospital(), site.instruction())
+    (kept,) = (site.folder / "answers").iterdir()
+    kept.write_bytes(kept.read_bytes()[:50])
+    refusal = site.hospital().answer(site.instruction())
+    assert isinstance(refusal, Refusal) and refusal.code == "StoreError"
+    assert site.charged() == site.plan.accounted_steps
+
+
+def test_only_the_newest_answers_are_kept(site: Site, tmp_path: Path) -> None:
+    update = answered(site.hospital(), site.instruction())
+    answers = StoredAnswers(tmp_path / "many")
+    for number in range(1, 5):
+        answers.keep(site.instruction(number), replace(update, round=number))
+    assert answers.find(site.instruction(4)) is not None and answers.find(site.instruction(1)) is None
+    assert len(list((tmp_path / "many").iterdir())) == 2
+
+
+def test_a_declaration_is_rounded_down_to_two_digits(toy_site: Callable[..., Examples]) -> None:
+    assert declare(toy_site([1] * 9)).patients == 9
+    assert declare(toy_site([1] * 57)).patients == 57
+    assert declare(toy_site([1] * 129)).patients == 120
+
+
+def test_the_key_of_a_site_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "site" / "key"
+    assert site_key(path) == site_key(path) and len(site_key(path)) == 32
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert site_key(tmp_path / "other" / "key") != site_key(path)
