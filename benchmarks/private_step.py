@@ -3,7 +3,7 @@
 Patients of random pictures, tracings and words, one to three studies each, go through the towers of a preset. A step is
 what `client.private_training` does between two charges, on one thread: preparing the units that were drawn, embedding
 the public bank (shown apart, as one drawing of it serves several steps), the clipped gradient of every unit, the noise.
-The clipped sums of units taken together and one after the other are compared, for the first number of patients.
+The clipped sums of units taken together and one after the other are compared.
 """
 
 from __future__ import annotations

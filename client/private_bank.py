@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.private_units import tensors_of
+from client.private_units import paired, tensors_of
 from more_model.data.study import Modality
 from more_model.model.more import More
 from more_model.training.examples import Examples
 from more_model.training.settings import TrainingSettings
-from more_model.training.views import TextView, drawn_views, whole_views
+from more_model.training.views import TextView, drawn_views
 
 #: Rows embedded at once, which bounds memory.
 _AT_ONCE = 64
@@ -27,7 +27,7 @@ class PublicBank:
 
     negatives: how many of them are drawn for a step. refresh_every: steps for which one drawing is kept. The bank is
     embedded with the model of the step that drew it; keeping it longer costs no privacy, as those weights are private
-    already, but the negatives lag behind. Embedding 256 records takes as long as the gradients of 80 patients.
+    already, but the negatives lag behind. Embedding 256 records takes about as long as the gradients of 100 patients.
     """
 
     examples: Examples
@@ -65,7 +65,7 @@ def embed_bank(
     """A fresh drawing of the bank, embedded with ``model`` as it is now: only pairs of ``modalities``, as nobody is
     contrasted with the others."""
     generator = np.random.default_rng()
-    usable = bank.examples.where(lambda triplet: bool(_about(whole_views(triplet, together=False), modalities)))
+    usable = bank.examples.where(lambda triplet: not paired(triplet).isdisjoint(modalities))
     count = min(bank.negatives, len(usable))
     drawn = [int(row) for row in generator.choice(len(usable), size=count, replace=False)]
     device = next(model.parameters()).device

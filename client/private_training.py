@@ -20,7 +20,7 @@ import torch
 from client.private_bank import PublicBank, embed_bank
 from client.private_checks import check_bank, check_batch_norm, checked_gradients, trained_modalities
 from client.private_loss import TowersLoss, UnitModel, decoupled, in_group
-from client.private_units import Unit, modalities_of, rows_of_units, unit_tensors, units_at_once
+from client.private_units import Unit, paired, rows_of_units, unit_tensors, units_at_once
 from more_model.data.study import Modality
 from more_model.errors import ConfigError, RoundError
 from more_model.model.more import More
@@ -116,7 +116,7 @@ def train_privately(
     model.eval()
     unit_model, device = UnitModel(model), next(model.parameters()).device
     words: dict[str, Any] = {"tokenizer": tokenizer, "max_tokens": max_tokens}
-    modalities = {*trained_modalities(model), *modalities_of(usable)}
+    modalities = {*trained_modalities(model)}.union(*map(paired, usable.triplets))
     drawn: list[ClippedSum] = []
     with using_threads(training.threads), torch.autocast(device.type, enabled=False):
         loss = _loss(unit_model, public_bank, settings, training, modalities, words)

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from more_model.data.study import Modality
+from more_model.data.study import Modality, Triplet
 from more_model.errors import ConfigError
 from more_model.model.more import More
 from more_model.training.examples import Examples, make_batch
 from more_model.training.settings import TrainingSettings
-from more_model.training.views import TextView, drawn_views, whole_views
+from more_model.training.views import TextView, drawn_views
 from privacy.sampling import assigned_groups, chosen_studies
 from privacy.settings import PrivacySettings, Schedule
 
@@ -75,11 +75,11 @@ def rows_of_units(examples: Examples, settings: PrivacySettings, schedule: Sched
     )
 
 
-def modalities_of(examples: Examples) -> set[Modality]:
+def paired(triplet: Triplet) -> set[Modality]:
     """Those of which there is a study with words about it."""
-    views = [view for triplet in examples.triplets for view in whole_views(triplet, together=False)]
-    present = {Modality.XRAY: any(view.xray for view in views), Modality.ECG: any(view.ecg for view in views)}
-    return {modality for modality, there in present.items() if there}
+    xray = triplet.xray is not None and triplet.xray_report is not None
+    ecg = triplet.ecg is not None and triplet.ecg_report is not None
+    return {modality for modality, there in ((Modality.XRAY, xray), (Modality.ECG, ecg)) if there}
 
 
 def units_at_once(model: More, studies: int, max_tokens: int) -> int:

@@ -88,7 +88,10 @@ def sums_over_rows(batches: Sequence[Batch], trained: Tensors, units: int) -> di
     Raises:
         RowsMixed: a layer was not called with as many rows as its batch has.
     """
+    total = {name: tensor.new_zeros((units, *tensor.shape)) for name, tensor in trained.items()}
     owned = [(batch, call) for batch in batches for call in batch.calls]
+    if not owned:
+        return total
     returned = torch.autograd.grad(
         [batch.output for batch in batches],
         [call.made for _, call in owned],
@@ -96,7 +99,6 @@ def sums_over_rows(batches: Sequence[Batch], trained: Tensors, units: int) -> di
         allow_unused=True,
         materialize_grads=True,
     )
-    total = {name: tensor.new_zeros((units, *tensor.shape)) for name, tensor in trained.items()}
     # Calls of a layer with equal shapes are taken together.
     together: dict[tuple[object, ...], list[int]] = {}
     for number, (batch, call) in enumerate(owned):

@@ -184,7 +184,17 @@ ProtectedBench = Callable[[Path, dict[str, Any]], "Workbench"]
 
 
 @pytest.fixture(scope="session")
-def protected_bench(write_miniature: WriteMiniature, tmp_path_factory: pytest.TempPathFactory) -> ProtectedBench:
+def write_protected(write_miniature: WriteMiniature) -> WriteMiniature:
+    """Like ``write_miniature``, for these four hospitals."""
+
+    def write(folder: Path, changes: dict[str, Any] | None = None) -> Path:
+        return write_miniature(folder, _overlaid(PROTECTED, changes or {}))
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def protected_bench(write_protected: WriteMiniature, tmp_path_factory: pytest.TempPathFactory) -> ProtectedBench:
     """``protected_bench(folder, {"privacy": {...}, "federation": {...}})``: the prepared four hospitals in a folder of
     the caller's, with this protection. Data and base are made once."""
     from dataclasses import replace
@@ -194,13 +204,13 @@ def protected_bench(write_miniature: WriteMiniature, tmp_path_factory: pytest.Te
     from simulation.settings import load_run_config
 
     made = tmp_path_factory.mktemp("protected")
-    config = load_run_config(write_miniature(made, PROTECTED))
+    config = load_run_config(write_protected(made))
     prepared = prepare(config, RunFolder(made), lambda _stage, _done, _total: None)
 
     def bench(folder: Path, changes: dict[str, Any]) -> Workbench:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "workspace").symlink_to(made / "workspace")
-        protected = load_run_config(write_miniature(folder, _overlaid(PROTECTED, changes)))
+        protected = load_run_config(write_protected(folder, changes))
         return replace(prepared, config=protected, folder=folder)
 
     return bench

@@ -28,6 +28,8 @@ Outcome = Literal["holds", "broken", "says nothing"]
 NEAR_ZERO = 0.05
 #: From such an AUC on, an attacker's answer is taken for knowledge.
 _CERTAIN = 0.9
+#: Where more than this share of absent words fits as well, a fitting word tells nothing.
+_MOST = 0.9
 _NO_PROOF = "The claim holds as far as this test sees; that is not a proof."
 
 
@@ -156,8 +158,13 @@ def token_verdict(result: TokenLeakResult) -> Verdict:
     test = f"words of the reports by {result.gradient}, {result.update}"
     if result.full:
         words = f"Its rows fill all {result.width} dimensions: every word of the vocabulary fits, none is singled out."
-    elif result.found is None:
+    elif result.found is None or result.mistaken is None:
         words = "Not tested: a gradient of B speaks of A x, and A was not given."
+    elif result.mistaken > _MOST * (result.candidates - result.true):
+        words = (
+            f"Nearly every word of the vocabulary fits ({result.mistaken} of {result.candidates - result.true} that "
+            "were not in the reports), so none is singled out."
+        )
     else:
         words = (
             f"{result.found} of the {result.true} different words of the reports are recovered, with {result.mistaken} "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from client.private_units import unit_tensors, units_at_once
 from more_model.data.study import Split, Triplet
 from more_model.training.examples import Examples
 from more_model.training.settings import TrainingSettings
+from more_model.training.threads import using_threads
 from privacy.private_step import private_parameters
 from privacy.settings import PrivacySettings
 from privacy.unit_gradients import clipped_sum, gradients_one_by_one
@@ -26,6 +28,12 @@ UNITS = {
     "patient-decoupled": [[0], [1, 2, 3], [4], [5, 6], [7], [8]],
     "patient-groups": [[0, 1, 2, 3, 4], [5, 6, 7], [8]],
 }
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    with using_threads(1):
+        yield
 
 
 @pytest.fixture

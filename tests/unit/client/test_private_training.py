@@ -16,7 +16,6 @@ from client.private_bank import PublicBank, embed_bank
 from client.private_loss import UnitModel, decoupled, gradients_in_passes, in_group
 from client.private_training import PrivateReport, train_privately
 from client.private_units import rows_of_patients, rows_of_units, unit_tensors
-from more_model.data.study import Modality
 from more_model.errors import ConfigError, RoundError
 from more_model.training.embed import embed
 from more_model.training.loop import Segment, train_segment
@@ -276,40 +275,6 @@ def test_patients_of_the_same_words_are_no_negatives(small_model: Any, toy_site:
     assert length([0, 1]) == 0
     assert length([0, 2]) > 0
     assert length([0]) == 0
-
-
-def test_bank_rows_described_alike_are_left_out(small_model: Any, bank: PublicBank, small_tokenizer: Any) -> None:
-    embedded = embed_bank(small_model().eval(), bank, PLAIN, tokenizer=small_tokenizer, max_tokens=64)
-    pairs = embedded[Modality.XRAY]
-    assert pairs.text.shape == pairs.study.shape == (8, 8)
-    assert not pairs.text.requires_grad
-
-    def loss_of_first(bank: Any) -> float:
-        unit = {
-            "words": pairs.words[:1],
-            "alike": torch.zeros(1, dtype=torch.int64),
-            "xray_rows": torch.zeros(1, dtype=torch.int64),
-            "ecg_rows": torch.full((1,), -1),
-        }
-        own = {"text": pairs.text[:1], "xray": pairs.study[:1], "ecg": torch.zeros(1, 8)}
-        loss = decoupled(UnitModel(small_model()), {Modality.XRAY: bank, Modality.ECG: embedded[Modality.ECG]})
-        return float(loss.of_embedded({**own, "temperature": torch.tensor([0.2])}, unit))
-
-    other = pairs.words != pairs.words[0]
-    assert int(other.sum()) == 6
-    left = replace(pairs, text=pairs.text[other], study=pairs.study[other], words=pairs.words[other])
-    assert loss_of_first(pairs) == pytest.approx(loss_of_first(left), rel=1e-6)
-    assert loss_of_first(replace(pairs, words=torch.arange(8) + 10)) > loss_of_first(pairs) + 1e-3
-
-
-def test_only_pairs_of_the_modalities_asked_for_are_embedded(
-    small_model: Any, bank: PublicBank, small_tokenizer: Any
-) -> None:
-    model = small_model().eval()
-    model.xray.register_forward_hook(lambda *_: pytest.fail("nobody has a picture"))
-    embedded = embed_bank(model, bank, PLAIN, tokenizer=small_tokenizer, max_tokens=64, modalities=[Modality.ECG])
-    assert len(embedded[Modality.ECG].words) == len(embedded[Modality.ECG].study) == 8
-    assert len(embedded[Modality.XRAY].words) == len(embedded[Modality.XRAY].study) == 0
 
 
 def test_the_bank_is_embedded_anew_as_often_as_asked(

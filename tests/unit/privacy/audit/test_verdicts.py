@@ -104,6 +104,8 @@ def test_words_and_embeddings_never_judge_the_claim() -> None:
     found = TokenLeakResult("one step", "full", 64, 1000, 64, 768, False, 64, 0)
     assert "64 of the 64 different words of the reports are recovered" in token_verdict(found).words
     assert "none is singled out" in token_verdict(replace(found, full=True)).words
+    every = replace(found, mistaken=found.candidates - found.true)
+    assert "Nearly every word of the vocabulary fits" in token_verdict(every).words
     assert "Not tested" in token_verdict(replace(found, found=None, mistaken=None)).words
     linked = Reidentification(100, 0.95, Interval(0.5, 0.4, 0.6), Interval(0.8, 0.7, 0.9), Interval(1, 1, 2))
     chance = replace(linked, top_1=Interval(0.01, 0.0, 0.05), top_5=Interval(0.05, 0.02, 0.1))
