@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from client.evaluation import HeldOut, measured, require_measurable
 from client.private_round import RoundTraining, charge_round, require_agreed, train_patients_privately
 from client.private_site import PrivateSite, trained_groups
 from client.protection import UNPROTECTED, Protection
@@ -18,6 +21,7 @@ from more_model.errors import ExchangeError, MoreError
 from more_model.exchange import Instruction, Joined, Refusal, SumStage, TensorDict, Update
 from more_model.model.inventory import export_tensors, import_tensors
 from more_model.model.lora import only_training
+from more_model.score_exchange import Evaluation, Question
 from more_model.training.examples import Examples
 from more_model.training.loop import Segment, SegmentReport, build_optimiser, resolve_device, train_segment
 from more_model.training.seeds import derived_seed
@@ -32,7 +36,8 @@ _LOG = logging.getLogger(__name__)
 class Hospital:
     """One site: its name, its training examples and the model assembled from the federation's base.
 
-    protection_of: what the site agreed to in the run of that name.
+    protection_of: what the site agreed to in the run of that name. held_out: for federated evaluation, where the site
+    takes part in it.
     """
 
     name: str
@@ -42,6 +47,9 @@ class Hospital:
     max_tokens: int
     local_epochs: int
     protection_of: Callable[[str], Protection] = lambda _run: UNPROTECTED
+    #: One message at a time: the model is one object, and a question asked twice at once must be answered once.
+    lock: AbstractContextManager[Any] = field(default_factory=Lock, repr=False, compare=False)
+    held_out: HeldOut | None = None
 
     def answer(self, instruction: Instruction) -> Update | Joined | Refusal:
         """Train for one round. The same instruction always gives the same update: without privacy because training is
@@ -51,30 +59,54 @@ class Hospital:
         site's log.
         """
         try:
-            protection = self.protection_of(instruction.run)
-            update = self._update(instruction, protection)
-            if protection.sums is None:
-                return update
-            return protection.sums.join(instruction, update, self.assembled.spec.upward(instruction.round))
+            with self.lock:
+                return self._answer(instruction)
         except MoreError as error:
             _LOG.warning("round %d refused: %s", instruction.round, error)
             return Refusal(self.name, instruction.round, type(error).__name__)
 
+    def _answer(self, instruction: Instruction) -> Update | Joined:
+        protection = self.protection_of(instruction.run)
+        update = self._update(instruction, protection)
+        if protection.sums is None:
+            return update
+        return protection.sums.join(instruction, update, self.assembled.spec.upward(instruction.round))
+
     def continue_sum(self, run: str, message: SumStage) -> SumStage | Refusal:
         """The answer to a later stage of a secure sum."""
         try:
-            sums = self.protection_of(run).sums
-            if sums is None:
-                raise ExchangeError("this site agreed to no secure sums in this run")
-            return sums.answer(message)
+            with self.lock:
+                sums = self.protection_of(run).sums
+                if sums is None:
+                    raise ExchangeError("this site agreed to no secure sums in this run")
+                return sums.answer(message)
         except MoreError as error:
             _LOG.warning("secure sum, stage %s refused: %s", message.stage, error)
             return Refusal(self.name, 0, type(error).__name__)
 
+    def evaluate(self, question: Question) -> Evaluation | Refusal:
+        """Counts of this site's held-out patients by score. The same question about the same patients gives the same
+        counts; refusals are as in `answer`."""
+        try:
+            with self.lock:
+                self._require_ours(question)
+                held_out = require_measurable(question, self.held_out, self.protection_of(question.run))
+                return measured(
+                    question,
+                    held_out,
+                    site=self.name,
+                    assembled=self.assembled,
+                    tokenizer=self.tokenizer,
+                    max_tokens=self.max_tokens,
+                )
+        except MoreError as error:
+            _LOG.warning("evaluation after round %d refused: %s", question.round, error)
+            return Refusal(self.name, question.round, type(error).__name__)
+
     def _update(self, instruction: Instruction, protection: Protection) -> Update:
         self._require_ours(instruction)
         require_agreed(instruction, protection.private)
-        require_invited(instruction, protection.sums)
+        require_invited(instruction, protection.sums, self.assembled.spec.upward(instruction.round))
         kept = protection.answers.find(instruction) if protection.answers is not None else None
         if kept is not None:
             return kept
@@ -83,9 +115,9 @@ class Hospital:
             protection.answers.keep(instruction, update)
         return update
 
-    def _require_ours(self, instruction: Instruction) -> None:
-        self.assembled.fingerprint.require_same(instruction.fingerprint)
-        if instruction.spec_digest != self.assembled.spec.digest():
+    def _require_ours(self, message: Instruction | Question) -> None:
+        self.assembled.fingerprint.require_same(message.fingerprint)
+        if message.spec_digest != self.assembled.spec.digest():
             raise ExchangeError("the coordinator's exchange specification is not this site's")
 
     def _trained(self, instruction: Instruction, protection: Protection) -> Update:

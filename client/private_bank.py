@@ -25,14 +25,13 @@ _AT_ONCE = 64
 class PublicBank:
     """Records that anyone may see, the same for all sites (log ``examples.digest()``).
 
-    negatives: how many of them are drawn for a step. refresh_every: steps for which one drawing is kept. The bank is
-    embedded with the model of the step that drew it; keeping it longer costs no privacy, as those weights are private
-    already, but the negatives lag behind. Embedding 256 records takes about as long as the gradients of 100 patients.
+    negatives: how many of them are drawn for a step, to be embedded anew in each; more of them take longer, and bring
+    more noise. refresh_every: steps for which one drawing is kept.
     """
 
     examples: Examples
-    negatives: int = 256
-    refresh_every: int = 4
+    negatives: int = 128
+    refresh_every: int = 1
 
     def __post_init__(self) -> None:
         if self.negatives < 1 or self.refresh_every < 1:
@@ -50,31 +49,37 @@ class BankPairs:
 
 
 EmbeddedBank = dict[Modality, BankPairs]
+#: Tensors of some records, as a tower takes them; a few records at a time.
+DrawnBank = list[dict[str, Tensor]]
 
 
-@torch.no_grad()
-def embed_bank(
-    model: More,
+def draw_bank(
     bank: PublicBank,
     training: TrainingSettings,
     *,
+    device: torch.device,
     tokenizer: Any,
     max_tokens: int,
     modalities: Collection[Modality] = (Modality.XRAY, Modality.ECG),
-) -> EmbeddedBank:
-    """A fresh drawing of the bank, embedded with ``model`` as it is now: only pairs of ``modalities``, as nobody is
-    contrasted with the others."""
+) -> DrawnBank:
+    """A fresh drawing: only pairs of ``modalities``, as nobody is contrasted with the others."""
     generator = np.random.default_rng()
     usable = bank.examples.where(lambda triplet: not paired(triplet).isdisjoint(modalities))
     count = min(bank.negatives, len(usable))
-    drawn = [int(row) for row in generator.choice(len(usable), size=count, replace=False)]
-    device = next(model.parameters()).device
+    drawn = sorted(int(row) for row in generator.choice(len(usable), size=count, replace=False))
     parts = []
     for start in range(0, count, _AT_ONCE):
         rows = drawn[start : start + _AT_ONCE]
         views = [_about(drawn_views(usable.triplets[row], training, generator), modalities) for row in rows]
         stacked = tensors_of(usable, [rows], [views], tokenizer=tokenizer, max_tokens=max_tokens, device=device)
-        records = {name: leaf[0] for name, leaf in stacked.items()}
+        parts.append({name: leaf[0] for name, leaf in stacked.items()})
+    return parts
+
+
+def embedded(model: More, drawn: DrawnBank) -> EmbeddedBank:
+    """The drawing with ``model`` as it is now; with a graph, where gradients are on."""
+    parts = []
+    for records in drawn:
         text = model.text(records["ids"], records["mask"]).projection
         pairs = {}
         for modality, tower, studies in ((Modality.XRAY, model.xray, "xrays"), (Modality.ECG, model.ecg, "ecgs")):
@@ -83,6 +88,21 @@ def embed_bank(
             pairs[modality] = BankPairs(text[of_text], study, records["words"][of_text])
         parts.append(pairs)
     return {modality: _joined([part[modality] for part in parts]) for modality in (Modality.XRAY, Modality.ECG)}
+
+
+@torch.no_grad()
+def embed_bank(model: More, bank: PublicBank, training: TrainingSettings, **words: Any) -> EmbeddedBank:
+    """A fresh drawing, embedded, without a graph. words: see `draw_bank`."""
+    return embedded(model, draw_bank(bank, training, device=next(model.parameters()).device, **words))
+
+
+def tensors_of_bank(bank: EmbeddedBank) -> dict[str, Tensor]:
+    """The embeddings by name, as they are."""
+    return {
+        f"bank.{modality.value}.{side}": tensor
+        for modality, pairs in bank.items()
+        for side, tensor in (("text", pairs.text), ("study", pairs.study))
+    }
 
 
 def _about(views: Sequence[TextView], modalities: Collection[Modality]) -> list[TextView]:

@@ -90,7 +90,7 @@ def checked_gradients(
     """
     size = 1 if settings.mode == "patient-decoupled" else 2
     probes = [_probes(model, bank.examples, modality, size, words) for modality in trained_modalities(model.model)]
-    parameters = private_parameters(model)
+    parameters = {**private_parameters(model), **loss.public}
     gradients = _way_to_take(model, loss, parameters, probes)
     single = [unit_of(units, number) for units in probes for number in range(2)]
     for units in probes:

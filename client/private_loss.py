@@ -8,7 +8,7 @@ embeddings, of one unit at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
-from client.private_bank import EmbeddedBank
+from client.private_bank import EmbeddedBank, tensors_of_bank
 from client.private_units import Unit
 from more_model.data.study import Modality
 from more_model.model.more import More
@@ -34,7 +34,8 @@ _LOG_TEMPERATURE = "model.log_temperature"
 _TEXT_STEP = 32
 
 Part = Literal["text", "xray", "ecg"]
-#: Of one unit: ``text`` [t, d], ``xray`` [p, d], ``ecg`` [q, d], zeros for what is not there; ``temperature`` [1].
+#: Of one unit: ``text`` [t, d], ``xray`` [p, d], ``ecg`` [q, d], zeros for what is not there; ``temperature`` [1]; and
+#: the public embeddings that it is compared with.
 #: Stacked, with one more dimension in front.
 UnitEmbedded = dict[str, Tensor]
 LossOfEmbedded = Callable[[UnitEmbedded, Unit], Tensor]
@@ -77,18 +78,29 @@ class UnitModel(nn.Module):
 
 @dataclass(frozen=True)
 class TowersLoss:
-    """A loss of one unit (see `privacy.unit_gradients.LossOfUnit`): ``of_embedded`` after the towers."""
+    """A loss of one unit (see `privacy.unit_gradients.LossOfUnit`): ``of_embedded`` after the towers.
+
+    public: embeddings of public records that it compares with, by name. They may be given among the parameters, and
+    then have a gradient like any of them.
+    """
 
     model: UnitModel
     of_embedded: LossOfEmbedded
+    public: Tensors = field(default_factory=dict)
 
     def __call__(self, parameters: Tensors, unit: Unit) -> Tensor:
         """The loss of a unit that is not stacked."""
+        own, public = self.parted(parameters)
         units = {name: leaf[None] for name, leaf in unit.items()}
         ways = self.passes(units)
-        made, temperature = functional_call(self.model, dict(parameters), (ways, []), tie_weights=False)
+        made, temperature = functional_call(self.model, own, (ways, []), tie_weights=False)
         embedded = {part: rows[0] for part, rows in _placed(units, ways, [rows for rows, _ in made]).items()}
-        return self.of_embedded({**embedded, "temperature": temperature}, unit)
+        return self.of_embedded({**embedded, **public, "temperature": temperature}, unit)
+
+    def parted(self, parameters: Tensors) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Those of the model, and the public embeddings: given among them, or as they were."""
+        own = {name: tensor for name, tensor in parameters.items() if name not in self.public}
+        return own, {name: parameters.get(name, tensor) for name, tensor in self.public.items()}
 
     def passes(self, units: Unit) -> list[Pass]:
         """See `passes`."""
@@ -97,17 +109,19 @@ class TowersLoss:
 
 def decoupled(model: UnitModel, bank: EmbeddedBank) -> TowersLoss:
     """Loss of a patient against the bank; public records that are described word for word alike are left out."""
+    names = {modality: (f"bank.{modality.value}.text", f"bank.{modality.value}.study") for modality in bank}
 
     def loss_of_patient(embedded: UnitEmbedded, unit: Unit) -> Tensor:
         pairs = []
         for modality, study, rows, present in _studies(embedded, unit):
             own = unit["words"][rows].where(present, -1)
             other = (bank[modality].words[:, None] != own).all(dim=1)
-            text = embedded["text"][rows]
-            pairs.append(PatientPair(text, study, present, bank[modality].text, bank[modality].study, other))
+            bank_text, bank_study = (embedded[name] for name in names[modality])
+            pairs.append(PatientPair(embedded["text"][rows], study, present, bank_text, bank_study, other))
         return patient_loss(pairs, embedded["temperature"], _PAIRS_OF_A_COMPLETE_PATIENT)
 
-    return TowersLoss(model, loss_of_patient)
+    public = {name: tensor.detach() for name, tensor in tensors_of_bank(bank).items()}
+    return TowersLoss(model, loss_of_patient, public)
 
 
 def in_group(model: UnitModel) -> TowersLoss:
@@ -178,12 +192,14 @@ def gradients_in_passes(loss: LossOfUnit, parameters: Tensors, units: Unit) -> d
     """
     if not isinstance(loss, TowersLoss):
         raise TypeError(f"not a loss of towers: {type(loss).__name__}")
-    leaves = {name: tensor.detach().requires_grad_(True) for name, tensor in parameters.items()}
+    own, public = loss.parted(parameters)
+    leaves = {name: tensor.detach().requires_grad_(True) for name, tensor in own.items()}
     ways, count = loss.passes(units), len(units["words"])
     with torch.enable_grad(), recorded_calls(loss.model, leaves) as calls:
         made, temperature = functional_call(loss.model, leaves, (ways, calls), tie_weights=False)
     embedded = _placed(units, ways, [projection.detach() for projection, _ in made])
     embedded["temperature"] = temperature.detach().expand(count, 1)
+    embedded |= {name: tensor.detach().expand(count, *tensor.shape) for name, tensor in public.items()}
     back = vmap(grad(loss.of_embedded))(embedded, units)
     batches = [
         Batch(projection, back[one.part][one.unit, one.place], called, one.unit)
@@ -194,7 +210,7 @@ def gradients_in_passes(loss: LossOfUnit, parameters: Tensors, units: Unit) -> d
     if temperature.requires_grad:
         (slope,) = torch.autograd.grad(temperature, leaves[_LOG_TEMPERATURE])
         total[_LOG_TEMPERATURE] += back["temperature"] * slope
-    return total
+    return total | {name: back[name] for name in public if name in parameters}
 
 
 def parameters_beyond_passes(model: UnitModel) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from more_model.training.examples import Examples
 from more_model.training.loop import learning_rate
 from more_model.training.settings import TrainingSettings
 from privacy.ledger.spending import Charge
-from privacy.rounds import RoundPlan, round_plan
+from privacy.rounds import RoundPlan
 from privacy.settings import PrivacySettings
 
 _LOG = logging.getLogger(__name__)
@@ -40,22 +40,21 @@ class RoundTraining:
     max_tokens: int
     purpose: str
 
-    def plan(self, site: PrivateSite) -> RoundPlan:
-        """The site's plan of every round of the run."""
-        return round_plan(
-            site.settings,
-            site.declaration.patients,
-            rounds=self.instruction.rounds,
-            local_epochs=self.local_epochs,
-        )
-
 
 def require_agreed(instruction: Instruction, site: PrivateSite | None) -> None:
-    """Refuse an instruction whose privacy is not, in every setting, what this site agreed to.
+    """Refuse an instruction whose privacy is not, in every setting, what this site agreed to, or that belongs to a run
+    of other length: noise and charges were planned for the agreed number of rounds.
 
     Raises:
         ExchangeError: names the settings that differ.
     """
+    if not 1 <= instruction.round <= instruction.rounds:
+        raise ExchangeError(f"round {instruction.round} of {instruction.rounds}: there is no such round")
+    if site is not None and instruction.rounds != site.plan.rounds:
+        raise ExchangeError(
+            f"the coordinator speaks of {instruction.rounds} rounds, this site agreed to {site.plan.rounds}",
+            avoid="go on: the noise of this site is planned for the agreed number",
+        )
     asked = privacy_of(instruction)
     agreed = site.settings if site is not None else PrivacySettings()
     if asked == agreed:
@@ -87,7 +86,7 @@ def train_patients_privately(training: RoundTraining, site: PrivateSite) -> int:
         BudgetExhausted: the budget does not hold the round; nothing was charged or trained.
         ConfigError: no public bank.
     """
-    plan, model = training.plan(site), training.model
+    plan, model = site.plan, training.model
     if site.bank is None:
         raise ConfigError("privacy", [f"{site.settings.mode} needs a bank of public records, and this site has none"])
     assert plan.schedule is not None
@@ -120,7 +119,7 @@ def train_patients_privately(training: RoundTraining, site: PrivateSite) -> int:
 
 def charge_round(training: RoundTraining, site: PrivateSite) -> None:
     """Pay for one round of `hospital` privacy, whose update leaves once, clipped. BudgetExhausted as above."""
-    with site.ledger.reserved(site.data_set, _charge(training.plan(site), 1), training.purpose) as reservation:
+    with site.ledger.reserved(site.data_set, _charge(site.plan, 1), training.purpose) as reservation:
         _LOG.info("ledger %s", reservation.anchor)
         reservation.take_step()
 

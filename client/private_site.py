@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.private_bank import PublicBank
 from more_model.data.study import Modality
+from more_model.errors import ConfigError, StoreError
 from more_model.training.examples import Examples
 from privacy.ledger.dataset import data_set
+from privacy.ledger.files import sync_folder
 from privacy.ledger.ledger import Ledger, open_ledger
 from privacy.ledger.spending import Budget
 from privacy.rounds import RoundPlan
@@ -41,7 +45,8 @@ class Declaration:
 
 
 def declare(examples: Examples) -> Declaration:
-    """The declaration of a site whose people say what it has: patients with a pair, to two digits, and modalities.
+    """The declaration of a site whose people say what it has: patients with a pair, rounded up to two digits, and
+    modalities. Never fewer than there are: delta is held against this number.
 
     To be made once, by a person, before a federation starts; a later change would be a release of its own.
     """
@@ -52,19 +57,20 @@ def declare(examples: Examples) -> Declaration:
         Modality.XRAY: any(t.xray is not None and t.xray_report for t in usable.triplets),
         Modality.ECG: any(t.ecg is not None and t.ecg_report for t in usable.triplets),
     }
-    return Declaration(patients // unit * unit, frozenset(m for m, present in have.items() if present))
+    return Declaration(-(-patients // unit) * unit, frozenset(m for m, present in have.items() if present))
 
 
 @dataclass(frozen=True, slots=True)
 class PrivateSite:
     """One site in one run with differential privacy.
 
-    settings: what the site's people agreed to; an instruction that asks for anything else is refused. bank: the public
-    records (patient modes). key: the site's secret, which decides groups and chosen studies. ledger and ``data_set``:
-    where every step is paid for beforehand.
+    settings, plan: what the site's people agreed to, for how many rounds, with how much noise; an instruction that asks
+    for anything else is refused. bank: the public records (patient modes). key: the site's secret, which decides groups
+    and chosen studies. ledger and ``data_set``: where every step is paid for beforehand.
     """
 
     settings: PrivacySettings
+    plan: RoundPlan
     declaration: Declaration
     bank: PublicBank | None
     ledger: Ledger
@@ -89,8 +95,10 @@ def open_private_site(
     The budget is what the whole run is planned to cost, so that a run that goes wrong cannot spend more.
 
     Raises:
-        ConfigError, LedgerDamaged: see `privacy.ledger.ledger.open_ledger`.
+        ConfigError: a bank with patients of this site; what `privacy.ledger.ledger.open_ledger` refuses.
+        LedgerDamaged: see there.
     """
+    _require_strangers(bank, examples)
     folder.mkdir(parents=True, exist_ok=True)
     witness.parent.mkdir(parents=True, exist_ok=True)
     key = site_key(folder / "key")
@@ -99,23 +107,50 @@ def open_private_site(
     ledger = open_ledger(folder / "ledger.sqlite", witness, site=site, key_digest=data.key_digest)
     promised = settings.target_epsilon or plan.claim().result.epsilon
     ledger.register(data, Budget(promised, plan.delta))
-    return PrivateSite(settings, declaration, bank, ledger, data.digest, key)
+    return PrivateSite(settings, plan, declaration, bank, ledger, data.digest, key)
+
+
+def _require_strangers(bank: PublicBank | None, examples: Examples) -> None:
+    """Here, once and before any round: a refusal in a round would tell the coordinator who is a patient."""
+    own = {(triplet.site, triplet.patient_id) for triplet in examples.triplets}
+    if bank is not None and any((t.site, t.patient_id) in own for t in bank.examples.triplets):
+        raise ConfigError(
+            "public bank",
+            ["it holds patients of this site: their embeddings would enter without noise"],
+            remedy="agree on a bank of records that nobody's privacy depends on",
+        )
 
 
 def site_key(path: Path) -> bytes:
     """A secret of a site, 32 bytes, made from the operating system's entropy at the first call; only the owner may read
-    it."""
+    it. Safe among processes.
+
+    Raises:
+        StoreError: a file that others may read or write, or that is no such key.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(path.name + ".part")
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(_KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    return path.read_bytes()
+        draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(8)}")
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(os.urandom(_KEY_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            # A link, not a rename: whoever comes second finds the first one's key and keeps it.
+            with suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    key = path.read_bytes()
+    if len(key) != _KEY_BYTES or path.stat().st_mode & 0o077:
+        raise StoreError(
+            f"{path.name} is no key of {_KEY_BYTES} bytes that only its owner may read",
+            remedy="restore it from the site's backup with mode 0600",
+            avoid="make a new one: groups, ledger and identity hang on it",
+        )
+    return key
 
 
 def trained_groups(weights: Mapping[str, float]) -> Sequence[str]:

@@ -11,17 +11,17 @@ do findings come apart. Under noise, such steps are budget thrown away.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
-from client.private_bank import PublicBank, embed_bank
+from client.private_bank import EmbeddedBank, PublicBank, draw_bank, embedded, tensors_of_bank
 from client.private_checks import check_bank, check_batch_norm, checked_gradients, trained_modalities
 from client.private_loss import TowersLoss, UnitModel, decoupled, in_group
-from client.private_units import Unit, paired, rows_of_units, unit_tensors, units_at_once
-from more_model.data.study import Modality
+from client.private_units import Unit, rows_of_units, unit_tensors, units_at_once
 from more_model.errors import ConfigError, RoundError
 from more_model.model.more import More
 from more_model.training.examples import Examples
@@ -116,27 +116,28 @@ def train_privately(
     model.eval()
     unit_model, device = UnitModel(model), next(model.parameters()).device
     words: dict[str, Any] = {"tokenizer": tokenizer, "max_tokens": max_tokens}
-    modalities = {*trained_modalities(model)}.union(*map(paired, usable.triplets))
+    # Of the model alone: what this site's patients have may not decide which public records they are contrasted with.
+    modalities = trained_modalities(model)
     drawn: list[ClippedSum] = []
     with using_threads(training.threads), torch.autocast(device.type, enabled=False):
-        loss = _loss(unit_model, public_bank, settings, training, modalities, words)
-        gradients = checked_gradients(unit_model, loss, public_bank, settings, words)
+        bank = _Bank(unit_model, public_bank, settings, training, {**words, "modalities": modalities})
+        gradients = checked_gradients(unit_model, bank.loss(), public_bank, settings, words)
         for step, numbers in enumerate(_draws(schedule, len(units), steps, charge), start=1):
             if step > 1 and (step - 1) % public_bank.refresh_every == 0:
-                loss = _loss(unit_model, public_bank, settings, training, modalities, words)
+                bank.draw()
+            loss = bank.loss()
             # A group without patients has no gradient, so it is left out.
             drawn_units = [units[number] for number in numbers if units[number]]
-            chunks = units_in_chunks(model, usable, drawn_units, training, words)
             private = private_step(
                 loss,
-                private_parameters(unit_model),
-                chunks,
+                {**private_parameters(unit_model), **loss.public},
+                units_in_chunks(model, usable, drawn_units, training, words),
                 clip_norm=settings.clip_norm,
                 noise_multiplier=noise_multiplier,
                 expected_units=schedule.expected_units,
                 gradients=gradients,
             )
-            _move(unit_model, optimiser, private.gradient)
+            _move(unit_model, optimiser, bank.carried_back(private.gradient))
             drawn.append(private.drawn)
             if on_step is not None:
                 on_step(step, steps)
@@ -186,17 +187,51 @@ def _move(model: UnitModel, optimiser: torch.optim.Optimizer, gradient: Tensors)
     optimiser.zero_grad(set_to_none=True)
 
 
-def _loss(
-    model: UnitModel,
-    bank: PublicBank,
-    settings: PrivacySettings,
-    training: TrainingSettings,
-    modalities: Collection[Modality],
-    words: dict[str, Any],
-) -> TowersLoss:
-    if settings.mode == "patient-decoupled":
-        return decoupled(model, embed_bank(model.model, bank, training, modalities=modalities, **words))
-    return in_group(model)
+class _Bank:
+    """The public records of a step, embedded with the model as it is, and the loss against them.
+
+    A patient's loss has a gradient in the embeddings of the bank as well. Left out, the model would gain by moving all
+    patients in one direction, away from a bank that seems to stand still and in truth follows: until everything is in
+    one place. It is clipped and noised with the rest of the patient's gradient; that the noised sum is then carried
+    back through the towers, which see public records only, costs no further privacy.
+    """
+
+    def __init__(
+        self, model: UnitModel, bank: PublicBank, settings: PrivacySettings, training: TrainingSettings, words: Any
+    ) -> None:
+        self._model, self._bank, self._training, self._words = model, bank, training, words
+        self._in_use = settings.mode == "patient-decoupled"
+        self._embedded: EmbeddedBank = {}
+        self.draw()
+
+    def draw(self) -> None:
+        """Other records from now on."""
+        device = next(self._model.parameters()).device
+        self._drawn = draw_bank(self._bank, self._training, device=device, **self._words) if self._in_use else []
+
+    def loss(self) -> TowersLoss:
+        """The loss of a unit at the model's present parameters."""
+        if not self._in_use:
+            return in_group(self._model)
+        with torch.enable_grad():
+            self._embedded = embedded(self._model.model, self._drawn)
+        return decoupled(self._model, self._embedded)
+
+    def carried_back(self, gradient: Tensors) -> dict[str, Tensor]:
+        """The private gradient in the model's parameters alone, that in the bank's embeddings carried back to them."""
+        own = {name: tensor for name, tensor in gradient.items() if name not in tensors_of_bank(self._embedded)}
+        ends = [(t, gradient[name]) for name, t in tensors_of_bank(self._embedded).items() if t.requires_grad]
+        if not ends:
+            return own
+        trained = {name: parameter for name, parameter in self._model.named_parameters() if parameter.requires_grad}
+        returned = torch.autograd.grad(
+            [end for end, _ in ends],
+            list(trained.values()),
+            [back for _, back in ends],
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return {name: own[name] + back for name, back in zip(trained, returned, strict=True)}
 
 
 def units_in_chunks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from client.private_site import trained_groups
 from more_model.errors import ExchangeError
 from more_model.exchange import ExchangeSpec, Instruction, Joined, SumStage, Update
+from privacy.hospital import update_norm
 from privacy.secure_sum.identity import Identity, Roster
 from privacy.secure_sum.masked_rounds import MaskedRounds
 from privacy.secure_sum.messages import Delivery, Participants, Proposal, RevealRequest
@@ -18,6 +20,8 @@ from privacy.secure_sum.settings import PublicWeights, SumInvitation, SumSetting
 from privacy.secure_sum.site import Conditions, Site
 from privacy.secure_sum.terms import Terms
 from privacy.settings import PrivacySettings
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +60,38 @@ class SumParticipant:
         Raises:
             ExchangeError: terms that are not what this site agreed to (SumRefused).
         """
-        agreed = self.agreement
+        agreed, plan = self.agreement, self.plan(spec)
         terms = SumInvitation.from_json(instruction.secure_sum).terms
-        if terms.round != instruction.round or terms.run != instruction.run:
-            raise ExchangeError("the terms of the secure sum are of another round than the instruction")
-        plan = make_plan(agreed.settings, spec, agreed.privacy, agreed.weights, agreed.noise_multiplier)
         own = agreed.weights.integers(agreed.settings.max_weight)[self._name]
         weights = dict.fromkeys((g for g in trained_groups(update.weights) if g in terms.words), own)
-        conditions = Conditions(
-            plan.agreement(instruction.fingerprint.digest()),
-            agreed.settings.minimum_contributors,
-            agreed.settings.colluders,
-        )
+        conditions = self.conditions(instruction, plan)
         site = Site(self._name, self._identity, self._roster, conditions, self._masked_rounds)
         advertisement = site.advertise(terms, weights)
         self._open = _Open(site, update, plan, terms, weights)
         return Joined(self._name, instruction.round, advertisement.facts())
+
+    def require_acceptable(self, instruction: Instruction, terms: Terms, spec: ExchangeSpec) -> None:
+        """Refuse terms before anything is trained or paid for under them.
+
+        Raises:
+            ExchangeError: of another round, with other settings, or for a round that was masked before (SumRefused).
+        """
+        if terms.round != instruction.round or terms.run != instruction.run:
+            raise ExchangeError("the terms of the secure sum are of another round than the instruction")
+        self.conditions(instruction, self.plan(spec)).require(terms)
+        if self._masked_rounds.claimed(terms.run, terms.round):
+            raise ExchangeError("this site already gave a masked input to this round", remedy="begin the next round")
+
+    def plan(self, spec: ExchangeSpec) -> Plan:
+        """What this site does to an update before it is masked."""
+        agreed = self.agreement
+        return make_plan(agreed.settings, spec, agreed.privacy, agreed.weights, agreed.noise_multiplier)
+
+    def conditions(self, instruction: Instruction, plan: Plan) -> Conditions:
+        """What this site demands of the terms."""
+        settings = self.agreement.settings
+        agreement = plan.agreement(instruction.fingerprint.digest())
+        return Conditions(agreement, settings.minimum_contributors, settings.colluders)
 
     def answer(self, message: SumStage) -> SumStage:
         """The answer to a later stage.
@@ -97,8 +117,9 @@ class SumParticipant:
         return SumStage(message.stage, reply.facts(), arrays)
 
 
-def require_invited(instruction: Instruction, participant: SumParticipant | None) -> None:
-    """Refuse an update in the clear where sums were agreed, a sum where none were, and sums with other settings.
+def require_invited(instruction: Instruction, participant: SumParticipant | None, spec: ExchangeSpec) -> None:
+    """Refuse an update in the clear where sums were agreed, a sum where none were, and sums with other settings. spec:
+    what goes up in this round.
 
     Raises:
         ExchangeError: says which.
@@ -120,9 +141,13 @@ def require_invited(instruction: Instruction, participant: SumParticipant | None
     )
     if not same:
         raise ExchangeError("the settings, weights or noise of the secure sum are not those that this site agreed to")
+    participant.require_acceptable(instruction, asked.terms, spec)
 
 
 def _masked(own: _Open, asked: SumStage) -> Any:
     delivery = Delivery.from_parts(asked.facts, asked.arrays)
     deltas = {tensor.name: own.update.deltas[tensor.name] for tensor in own.plan.spec.of_towers(tuple(own.weights))}
+    if (norm := update_norm(deltas)) > own.plan.clip_norm:
+        # For this site only. Under a patient mode the norm is mostly noise, and the signal shrinks with it.
+        _LOG.warning("the update of norm %.3g is scaled down to %.3g before the sum", norm, own.plan.clip_norm)
     return own.site.mask(delivery, prepare(deltas, own.weights, own.plan, own.terms).encoded)

@@ -13,16 +13,19 @@ from safetensors.numpy import load_file, save
 
 from more_model.errors import StoreError
 from more_model.exchange import Instruction, Update
+from privacy.ledger.files import sync_folder
 
 #: The question of the round before may still come again while a new round begins.
 _KEPT = 2
 
 
 class StoredAnswers:
-    """One file an answer in ``folder``, named by the whole question; only the newest are kept."""
+    """One file an answer in ``folder``, named by the whole question; only the newest are kept. Under secure sums they
+    are what the masks hide, so nobody else may read them."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
         self._folder = folder
 
     def find(self, instruction: Instruction) -> Update | None:
@@ -49,12 +52,15 @@ class StoredAnswers:
         """Write the answer, durably, before it is sent."""
         path = self._path(instruction)
         draft = path.with_suffix(".part")
-        with draft.open("wb") as file:
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(save(dict(update.deltas), metadata={"facts": json.dumps(update.facts())}))
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-        for old in sorted(self._folder.glob("*.safetensors"))[:-_KEPT]:
+        sync_folder(self._folder)
+        others = [found for found in self._folder.glob("*.safetensors") if found != path]
+        for old in sorted(others, key=lambda found: found.stat().st_mtime_ns)[: 1 - _KEPT]:
             old.unlink()
 
     def _path(self, instruction: Instruction) -> Path:

@@ -21,8 +21,9 @@ class PatientPair:
     """One pair of modalities of one patient, and the public bank that it is contrasted with.
 
     first, second: [m, d]; row j of both is study j. present: [m] bool; rows of absent studies may hold anything finite.
-    bank_first, bank_second: [b, d], embeddings of *public* records with the current model, detached. bank_present: [b]
-    bool, those that this patient is contrasted with; all, if not given.
+    bank_first, bank_second: [b, d], embeddings of *public* records with the current model. Whoever takes a gradient in
+    them, too, must clip and noise it with the rest. bank_present: [b] bool, those that this patient is contrasted with;
+    all, if not given.
     """
 
     first: Tensor
@@ -79,7 +80,7 @@ def group_info_nce(
 def _against_bank(
     own: Tensor, queries: Tensor, bank: Tensor, bank_present: Tensor | None, temperature: Tensor | float
 ) -> Tensor:
-    logits = queries @ bank.detach().float().T / temperature
+    logits = queries @ bank.float().T / temperature
     return _surprise(own, logits if bank_present is None else torch.where(bank_present, logits, _NEVER))
 
 

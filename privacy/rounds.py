@@ -15,7 +15,7 @@ from privacy.settings import PrivacySettings, Schedule, schedule
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """One site's part in each of ``rounds`` rounds.
+    """One site's part in each of ``rounds`` rounds, and in ``spare_rounds`` that can be repeated.
 
     schedule: None for `hospital`. optimiser_steps: private steps a round, 0 for `hospital`. accounted_steps: what the
     accountant counts in a round (optimiser steps; epochs for `patient-shuffled`; 1 for `hospital`).
@@ -29,6 +29,7 @@ class RoundPlan:
     noise_multiplier: float
     delta: float
     rounds: int
+    spare_rounds: int = 0
 
     @property
     def sampling_rate(self) -> float:
@@ -37,8 +38,8 @@ class RoundPlan:
 
     @property
     def all_steps(self) -> int:
-        """Accounted steps of the whole run."""
-        return self.accounted_steps * self.rounds
+        """Accounted steps of the whole run, spare rounds included."""
+        return self.accounted_steps * (self.rounds + self.spare_rounds)
 
     def claim(self) -> Claim:
         """The guarantee of the whole run at this site."""
@@ -62,8 +63,9 @@ def round_plan(settings: PrivacySettings, public_patients: int, *, rounds: int, 
     if noise is None:
         assert settings.target_epsilon is not None  # the settings demand one of the two
         rate = 1.0 if own is None else own.sampling_rate
-        noise = noise_for(mode, rate, accounted * rounds, settings.target_epsilon, delta)
-    return RoundPlan(mode, own, steps, accounted, noise, delta, rounds)
+        every_step = accounted * (rounds + settings.spare_rounds)
+        noise = noise_for(mode, rate, every_step, settings.target_epsilon, delta)
+    return RoundPlan(mode, own, steps, accounted, noise, delta, rounds, settings.spare_rounds)
 
 
 def _steps(settings: PrivacySettings, own: Schedule | None, local_epochs: int) -> tuple[int, int]:

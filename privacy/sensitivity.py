@@ -44,17 +44,16 @@ class ModeContract:
     neighbours: str
 
 
+#: Another patient would come to another group, and so change two of them.
+_EXCHANGED = "one patient's records exchanged for any others under the same identity, or left out"
+
 MODES: Mapping[Mode, ModeContract] = MappingProxyType(
     {
         "patient-decoupled": ModeContract(
             "patient", "patient", "add-remove", True, "optimiser step", "one patient, with all studies, more or less"
         ),
-        "patient-groups": ModeContract(
-            "patient", "group", "replace", True, "optimiser step", "one patient exchanged for another, or left out"
-        ),
-        "patient-shuffled": ModeContract(
-            "patient", "group", "replace", False, "epoch", "one patient exchanged for another, or left out"
-        ),
+        "patient-groups": ModeContract("patient", "group", "replace", True, "optimiser step", _EXCHANGED),
+        "patient-shuffled": ModeContract("patient", "group", "replace", False, "epoch", _EXCHANGED),
         "hospital": ModeContract(
             "hospital", "update", "add-remove", False, "round", "the whole update of one hospital set to zero"
         ),

@@ -55,6 +55,9 @@ class PrivacySettings(BaseModel):
     #: Optimiser steps that a site takes in a round, the same whatever its data hold; without it, as many as see each
     #: patient once on average in every local epoch.
     steps_per_round: Annotated[int, BeforeValidator(_not_a_flag)] | None = Field(default=None, ge=1)
+    #: Rounds beyond the planned ones that noise, budget and claim allow for: a round that was paid for and then lost to
+    #: a crash is paid for again. Without any, the site that lost one has no budget left for the last.
+    spare_rounds: Annotated[int, BeforeValidator(_not_a_flag)] = Field(default=0, ge=0)
     #: Of plain gradient descent on the private mean gradient, at its height (patient modes). Adam would divide by the
     #: noise: each number would move alike, whatever the signal.
     learning_rate: Number = Field(default=0.3, gt=0)

@@ -60,6 +60,11 @@ class RoundRecord:
     seconds: float
 
 
+def is_void(record: RoundRecord) -> bool:
+    """Whether a round came to nothing: no site's update is in its aggregate."""
+    return all(part.state != "accepted" for part in record.sites)
+
+
 class Journal:
     """The journal of one run, in ``folder/journal.sqlite`` with checkpoints in ``folder/checkpoints``."""
 

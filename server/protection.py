@@ -51,6 +51,11 @@ def check_protection(
         named = protection.privacy.public_weights.keys()
         faults += [f"site {site!r}: has no public weight" for site in sites if site not in named]
         faults += [f"public_weights: there is no site {site!r}" for site in sorted(named - set(sites))]
+        if protection.noise_here and max_update_norm is not None:
+            faults.append(
+                "max_update_norm with mode hospital: who is quarantined would depend on the norm of an update without "
+                "noise; the coordinator clips every update instead"
+            )
     if protection.noise_here and protection.noise_multiplier is None:
         faults.append("mode hospital needs the noise multiplier of the run")
     if faults:

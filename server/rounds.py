@@ -23,7 +23,7 @@ from more_model.exchange import (
 )
 from server.admission import fault_of
 from server.aggregation.methods import LoraAggregation
-from server.journal import Journal, Participation, RoundRecord
+from server.journal import Journal, Participation, RoundRecord, is_void
 from server.protection import UNPROTECTED, Protection, check_protection, noised, single
 from server.secure_rounds import SumRound, set_up, sum_round
 
@@ -158,7 +158,7 @@ def _set_up_sum(federation: Federation, number: int) -> SumRound | None:
 
 
 def _require_not_too_many_void(federation: Federation, journal: Journal) -> None:
-    void = [record for record in journal.rounds() if any(part.state == "void" for part in record.sites)]
+    void = [record for record in journal.rounds() if is_void(record)]
     if len(void) > federation.settings.max_void_rounds:
         last = void[-1]
         reasons = "; ".join(sorted({f"{part.site}: {part.state} ({part.why})" for part in last.sites}))

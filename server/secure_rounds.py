@@ -143,20 +143,17 @@ def sum_round(
     terms = round_.invitation.terms
     session = _Session(Coordinator(terms, round_.roster), transport, terms.run, timeout_s)
     try:
-        result = _all_stages(session, answers)
+        result = _all_stages(session, answers, needed)
     except SumVoid as void:
         return SumOutcome(None, _void(terms.sites, session, void.cause), session.bytes_up)
     gone = {site: stage for site, stage in result.lost.items() if stage in ("advertise", "share", "mask")}
-    if (inside := len(terms.sites) - len(gone)) < needed:
-        reason = f"{inside} sites are in the sum, {needed} are needed"
-        return SumOutcome(None, _void(terms.sites, session, reason), session.bytes_up)
     totals = {group: sum(weights.values()) for group, weights in result.weights.items()}
     mean = decode(result.sums, totals, round_.plan.spec, round_.plan.grids)
     parts = tuple(_part(site, result.lost.get(site), site in gone, session) for site in terms.sites)
     return SumOutcome(mean, parts, session.bytes_up)
 
 
-def _all_stages(session: _Session, answers: Mapping[str, Update | Joined | Refusal]) -> SecureSum:
+def _all_stages(session: _Session, answers: Mapping[str, Update | Joined | Refusal], needed: int) -> SecureSum:
     coordinator = session.coordinator
     for site, answer in sorted(answers.items()):
         if isinstance(answer, Refusal):
@@ -171,6 +168,10 @@ def _all_stages(session: _Session, answers: Mapping[str, Update | Joined | Refus
     session.ask("share", invited, coordinator.receive_shares, SealedShares.from_parts)
     session.ask("mask", coordinator.close_sharing(), coordinator.receive_masked, MaskedInput.from_parts)
     proposal = coordinator.close_masking()
+    if len(proposal.survivors) < needed:
+        # Before anything is unmasked: of a sum that is known and thrown away, the next round with the same tensors and
+        # one site more would tell that site's update.
+        raise SumVoid("too-few-sites", f"{len(proposal.survivors)} sites are in the sum, {needed} are needed")
     survivors = dict.fromkeys(proposal.survivors, proposal)
     session.ask("confirm", survivors, coordinator.receive_confirmation, Confirmation.from_parts)
     request = coordinator.close_confirming()

@@ -11,8 +11,9 @@ from flwr.serverapp import Grid
 from client.flower_app import build_client_app
 from client.hospital import Hospital
 from client.private_bank import PublicBank
+from client.protection import Protection
 from more_model.base import Assembled
-from more_model.errors import RoundError
+from more_model.errors import ExchangeError, RoundError
 from more_model.exchange import TensorDict, Tensors
 from more_model.model.inventory import export_tensors, import_tensors
 from server.aggregation.methods import aggregation
@@ -123,6 +124,12 @@ def _hospital(
     # All hospitals share one model object: every round begins by writing all travelling tensors into it.
     examples = bench.training_examples(site)
     protection = site_protection(agreed, site, examples, bank)
+
+    def of_run(run: str) -> Protection:
+        if run != agreed.run:
+            raise ExchangeError("the instruction is of a run that this site knows nothing of")
+        return protection
+
     return Hospital(
         name=site,
         examples=examples,
@@ -130,5 +137,5 @@ def _hospital(
         tokenizer=bench.scorer.tokenizer,
         max_tokens=bench.scorer.max_tokens,
         local_epochs=bench.config.federation.local_epochs,
-        protection_of=lambda _run: protection,
+        protection_of=of_run,
     )

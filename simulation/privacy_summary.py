@@ -13,7 +13,7 @@ from more_model.evaluation.summary import Arm, compare
 from privacy.rounds import RoundPlan, weakest
 from privacy.secure_sum.settings import SumSettings
 from privacy.secure_sum.terms import usual_threshold
-from server.journal import RoundRecord
+from server.journal import RoundRecord, is_void
 from simulation.outcome import Outcome
 from simulation.protection import WITHOUT_PRIVACY, ArmProtection, curve_arms
 from simulation.workbench import Workbench
@@ -108,7 +108,7 @@ def _sums(settings: SumSettings, sites: int, rounds: Sequence[RoundRecord]) -> d
         "rounds": [
             {
                 "round": record.round,
-                "void": any(part.state == "void" for part in record.sites),
+                "void": is_void(record),
                 "lost": {part.site: part.why or part.state for part in record.sites if part.state != "accepted"},
             }
             for record in rounds

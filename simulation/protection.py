@@ -32,7 +32,7 @@ from simulation.settings import RunConfig
 WITHOUT_PRIVACY = "federated-without-privacy"
 _WITH_BUDGET = "federated-epsilon-"
 #: What `simulation.run` adds to the name of an arm that is trained once more with another seed.
-FURTHER_SEED = re.compile(r"-seed\d+$")
+_FURTHER_SEED = re.compile(r"-seed\d+$")
 
 
 def curve_arms(config: RunConfig) -> list[str]:
@@ -43,6 +43,13 @@ def curve_arms(config: RunConfig) -> list[str]:
     return [WITHOUT_PRIVACY, *(f"{_WITH_BUDGET}{budget:g}" for budget in others)]
 
 
+def runs_of(config: RunConfig) -> frozenset[str]:
+    """The names of all federated arms of a configuration, further seeds included: whoever asks a site to train under
+    another name would choose its privacy and get a new budget."""
+    seeds = [f"federated-seed{number}" for number in range(2, config.seeds + 1)]
+    return frozenset({"federated", *seeds, *curve_arms(config)})
+
+
 def is_federated(arm: str) -> bool:
     """Whether an arm is trained by hospitals in rounds."""
     return arm == "federated" or arm == WITHOUT_PRIVACY or arm.startswith(_WITH_BUDGET)
@@ -50,7 +57,7 @@ def is_federated(arm: str) -> bool:
 
 def privacy_of_arm(config: RunConfig, arm: str) -> PrivacySettings:
     """The privacy of a federated arm, by its name or that of a further seed of it."""
-    name = FURTHER_SEED.sub("", arm)
+    name = _FURTHER_SEED.sub("", arm)
     if name == WITHOUT_PRIVACY:
         return PrivacySettings()
     if name.startswith(_WITH_BUDGET):

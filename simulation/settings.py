@@ -142,7 +142,7 @@ class PublicBankChoice(_Part):
     ``refresh_every`` steps."""
 
     cohort: Path | None = None
-    negatives: int = Field(default=256, ge=1)
+    negatives: int = Field(default=128, ge=1)
     refresh_every: int = Field(default=1, ge=1)
 
 

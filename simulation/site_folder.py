@@ -17,7 +17,7 @@ from more_model.errors import ExchangeError
 from more_model.settings import load_settings
 from more_model.training.examples import Examples
 from simulation.cohort import read_site
-from simulation.protection import FURTHER_SEED, arm_protection, is_federated, site_protection
+from simulation.protection import arm_protection, runs_of, site_protection
 from simulation.public_bank import public_bank
 from simulation.settings import RunConfig
 from simulation.workbench import Workbench
@@ -78,7 +78,7 @@ def _protections(
 
     @cache
     def of_run(run: str) -> Protection:
-        if not is_federated(FURTHER_SEED.sub("", run)):
+        if run not in runs_of(config):
             raise ExchangeError("the instruction is of a run that this site knows nothing of")
         agreed = arm_protection(config, workspace.parent / "arms", run, declarations)
         return site_protection(agreed, site, examples, lambda: public_bank(config, workspace))

@@ -21,6 +21,9 @@ class MaskedRounds(Protocol):
         """Note round ``number`` of ``run``, durably; raise SumRefused with reason ``round-already-masked`` if it was
         noted before."""
 
+    def claimed(self, run: str, number: int) -> bool:
+        """Whether it was noted before."""
+
 
 class MaskedRoundsFolder:
     """One empty file a round, in a folder that outlives the installation. Safe among processes."""
@@ -31,10 +34,8 @@ class MaskedRoundsFolder:
 
     def claim(self, run: str, number: int) -> None:
         """See `MaskedRounds`. Returns after the note is on the disk; OSError if it cannot be written."""
-        # A run's name is the coordinator's choice: hashed, it cannot leave the folder.
-        name = f"{hashlib.sha256(run.encode()).hexdigest()}-{number}"
         try:
-            with (self._folder / name).open("xb") as note:
+            with self._note(run, number).open("xb") as note:
                 os.fsync(note.fileno())
         except FileExistsError:
             raise SumRefused(
@@ -47,3 +48,11 @@ class MaskedRoundsFolder:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+    def claimed(self, run: str, number: int) -> bool:
+        """See `MaskedRounds`."""
+        return self._note(run, number).exists()
+
+    def _note(self, run: str, number: int) -> Path:
+        # A run's name is the coordinator's choice: hashed, it cannot leave the folder.
+        return self._folder / f"{hashlib.sha256(run.encode()).hexdigest()}-{number}"

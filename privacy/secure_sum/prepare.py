@@ -102,13 +102,14 @@ def add_noise(clipped: Clipped, weights: Mapping[str, int], plan: Plan, terms: T
     noised = {}
     for tensor in plan.spec.of_towers(tuple(weights)):
         std = plan.noise.share_std / weights[tensor.tower]
-        _require_fine_and_long(plan, tensor.name, std)
+        require_fine_and_long(plan, tensor.name, std)
         delta = clipped.deltas[tensor.name]
         noised[tensor.name] = delta + std * standard_normal(delta.size).reshape(delta.shape)
     return Noised(noised)
 
 
-def _require_fine_and_long(plan: Plan, name: str, std: float) -> None:
+def require_fine_and_long(plan: Plan, name: str, std: float) -> None:
+    """Refuse (ConfigError) a grid on which noise of ``std`` would be coarse, or cut."""
     grid, faults = plan.grids[name], []
     if std < MIN_STEPS * float(np.max(grid.steps)):
         faults.append(f"{name}: the noise of {std:g} spans less than {MIN_STEPS:g} steps of the grid")

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from more_model.errors import ConfigError, ExchangeError
 from more_model.exchange import ExchangeSpec
 from privacy.quantise import MAX_BITS, MIN_BITS, Rounding, integer_weight, tensor_grid
-from privacy.secure_sum.distributed_noise import MIN_DEVIATIONS, DistributedNoise
+from privacy.secure_sum.distributed_noise import MIN_DEVIATIONS, DistributedNoise, check_distributed_noise
 from privacy.secure_sum.plan import Plan, terms_of
+from privacy.secure_sum.prepare import require_fine_and_long
 from privacy.secure_sum.terms import MINIMUM_CONTRIBUTORS, Terms
 from privacy.settings import PrivacySettings
 
@@ -73,10 +74,16 @@ def make_plan(
             settings.dropouts,
             settings.colluders,
         )
+        check_distributed_noise(noise)
         smallest = min(weights.integers(settings.max_weight).values())
         bound = clip_norm + (MIN_DEVIATIONS + 0.1) * noise.share_std / smallest
     grids = {tensor.name: tensor_grid(bound, settings.bits) for tensor in spec.tensors}
-    return Plan(spec, grids, clip_norm, settings.rounding, noise)
+    plan = Plan(spec, grids, clip_norm, settings.rounding, noise)
+    if noise is not None:
+        for weight in (smallest, settings.max_weight):
+            for name in grids:
+                require_fine_and_long(plan, name, noise.share_std / weight)
+    return plan
 
 
 def make_terms(

@@ -40,6 +40,23 @@ class Conditions:
     minimum_contributors: int = MINIMUM_CONTRIBUTORS
     colluders: int = 1
 
+    def require(self, terms: Terms) -> None:
+        """Raises SumRefused with reason ``terms`` unless ``terms`` are sound and meet these conditions."""
+        try:
+            check_terms(terms)
+        except ConfigError as error:
+            raise SumRefused("terms", error.explain()) from error
+        if terms.agreement != self.agreement:
+            raise SumRefused(
+                "terms", "the federation's agreement (specification, base, grids, noise) is not this site's"
+            )
+        if terms.minimum_contributors < self.minimum_contributors or terms.colluders < self.colluders:
+            raise SumRefused(
+                "terms",
+                f"this site wants sums over at least {self.minimum_contributors} contributors, of which "
+                f"{self.colluders} may collude; proposed are {terms.minimum_contributors} and {terms.colluders}",
+            )
+
 
 @dataclass(slots=True)
 class _Session:
@@ -87,7 +104,7 @@ class Site:
             SumRefused: unacceptable terms or weights, or keys were already advertised.
         """
         with self._once("advertise"):
-            self._require_acceptable(terms)
+            self._conditions.require(terms)
             secrets = Secrets.fresh(weights)
             session, sealing = terms.digest(), secrets.sealing.public_key().public_bytes_raw()
             masking = secrets.masking.public_key().public_bytes_raw()
@@ -204,23 +221,6 @@ class Site:
     def _session(self) -> _Session:
         assert self._held is not None, "a stage after the first has a session"
         return self._held
-
-    def _require_acceptable(self, terms: Terms) -> None:
-        try:
-            check_terms(terms)
-        except ConfigError as error:
-            raise SumRefused("terms", error.explain()) from error
-        wanted = self._conditions
-        if terms.agreement != wanted.agreement:
-            raise SumRefused(
-                "terms", "the federation's agreement (specification, base, grids, noise) is not this site's"
-            )
-        if terms.minimum_contributors < wanted.minimum_contributors or terms.colluders < wanted.colluders:
-            raise SumRefused(
-                "terms",
-                f"this site wants sums over at least {wanted.minimum_contributors} contributors, of which "
-                f"{wanted.colluders} may collude; proposed are {terms.minimum_contributors} and {terms.colluders}",
-            )
 
     def _sealed(self, session: _Session, recipient: str, bundle: Bundle) -> bytes:
         key = session.advertised[recipient].sealing_key

@@ -20,6 +20,7 @@ from client.protection import Protection
 from client.stored_answers import StoredAnswers
 from more_model.base import Assembled
 from more_model.data.study import Modality
+from more_model.errors import ConfigError, StoreError
 from more_model.exchange import Fingerprint, Instruction, Refusal, TensorDict, Update
 from more_model.model.inventory import exchange_spec, export_tensors
 from more_model.training.settings import TrainingSettings
@@ -44,7 +45,7 @@ class Site:
     def __init__(self, folder: Path, model: Any, examples: Examples, bank: Examples, tokenizer: Any) -> None:
         self.folder, self.model = folder, model
         self.declaration = declare(examples)
-        self.plan: RoundPlan = round_plan(SETTINGS, self.declaration.patients, rounds=ROUNDS, local_epochs=1)
+        self.settings = SETTINGS
         self._parts: dict[str, Any] = {
             "name": "north",
             "examples": examples,
@@ -53,7 +54,12 @@ class Site:
             "max_tokens": 64,
             "local_epochs": 1,
         }
-        self._bank = PublicBank(bank, negatives=8)
+        self.bank = PublicBank(bank, negatives=8)
+
+    @property
+    def plan(self) -> RoundPlan:
+        """What the site and the coordinator have agreed to."""
+        return round_plan(self.settings, self.declaration.patients, rounds=ROUNDS, local_epochs=1)
 
     def hospital(self, **changes: Any) -> Hospital:
         """As after a start of its process."""
@@ -62,10 +68,10 @@ class Site:
             self.folder / "witness" / "north.json",
             site="north",
             examples=self._parts["examples"],
-            settings=SETTINGS,
+            settings=self.settings,
             plan=self.plan,
             declaration=self.declaration,
-            bank=self._bank,
+            bank=self.bank,
         )
         private = replace(private, **changes)
         protection = Protection(private, None, private.declaration, StoredAnswers(self.folder / "answers"))
@@ -83,7 +89,7 @@ class Site:
             "spec_digest": spec.digest(),
             "fingerprint": FINGERPRINT,
             "run": "trial",
-            "privacy": SETTINGS.model_dump_json(),
+            "privacy": self.settings.model_dump_json(),
         }
         return Instruction(**{**parts, **changes})
 
@@ -163,6 +169,39 @@ def test_other_privacy_than_agreed_is_refused_before_anything_is_paid(site: Site
     assert site.charged() == 0
 
 
+@pytest.mark.parametrize(("number", "rounds"), [(1, 1), (1, 1000), (0, ROUNDS), (-3, ROUNDS), (ROUNDS + 1, ROUNDS)])
+def test_a_run_of_another_length_than_agreed_is_refused_before_anything_is_paid(
+    site: Site, number: int, rounds: int
+) -> None:
+    """Noise and charges were planned for the agreed rounds: with others the charge would not be that of the noise."""
+    refusal = site.hospital().answer(site.instruction(number, rounds=rounds))
+    assert isinstance(refusal, Refusal) and refusal.code == "ExchangeError"
+    assert site.charged() == 0
+
+
+def test_two_messages_at_once_are_answered_one_after_the_other(site: Site) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    hospital = site.hospital()
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: answered(hospital, site.instruction()), range(2))
+    assert all(np.array_equal(first.deltas[name], second.deltas[name]) for name in first.deltas)
+    assert site.charged() == site.plan.accounted_steps
+
+
+def test_a_round_that_was_lost_after_it_was_paid_for_can_be_repeated_where_rounds_are_spare(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.settings = SETTINGS.model_copy(update={"spare_rounds": 1})
+    monkeypatch.setattr(StoredAnswers, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        site.hospital().answer(site.instruction())
+    monkeypatch.undo()
+    for number in range(1, ROUNDS + 1):
+        answered(site.hospital(), site.instruction(number))
+    assert site.charged() == (ROUNDS + 1) * site.plan.accounted_steps == site.plan.all_steps
+
+
 def test_privacy_asked_of_a_site_that_agreed_to_none_is_refused(site: Site) -> None:
     hospital = replace(site.hospital(), protection_of=lambda _run: Protection())
     assert isinstance(hospital.answer(site.instruction()), Refusal)
@@ -198,12 +237,20 @@ def test_only_the_newest_answers_are_kept(site: Site, tmp_path: Path) -> None:
         answers.keep(site.instruction(number), replace(update, round=number))
     assert answers.find(site.instruction(4)) is not None and answers.find(site.instruction(1)) is None
     assert len(list((tmp_path / "many").iterdir())) == 2
+    answers.keep(site.instruction(1), update)  # a run that began anew: the one just given is never the one to go
+    assert answers.find(site.instruction(1)) is not None
 
 
-def test_a_declaration_is_rounded_down_to_two_digits(toy_site: Callable[..., Examples]) -> None:
+def test_answers_are_for_their_owner_only(site: Site) -> None:
+    answered(site.hospital(), site.instruction())
+    (kept,) = (site.folder / "answers").iterdir()
+    assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_a_declaration_is_rounded_up_to_two_digits(toy_site: Callable[..., Examples]) -> None:
     assert declare(toy_site([1] * 9)).patients == 9
     assert declare(toy_site([1] * 57)).patients == 57
-    assert declare(toy_site([1] * 129)).patients == 120
+    assert declare(toy_site([1] * 121)).patients == 130
 
 
 def test_the_key_of_a_site_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
@@ -211,3 +258,20 @@ def test_the_key_of_a_site_is_made_once_and_for_its_owner_only(tmp_path: Path) -
     assert site_key(path) == site_key(path) and len(site_key(path)) == 32
     assert path.stat().st_mode & 0o777 == 0o600
     assert site_key(tmp_path / "other" / "key") != site_key(path)
+    path.chmod(0o644)
+    with pytest.raises(StoreError, match="only its owner may read"):
+        site_key(path)
+
+
+def test_a_key_that_several_open_at_once_is_one_key(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(20):
+            assert len(set(pool.map(site_key, [tmp_path / str(number) / "key"] * 4))) == 1
+
+
+def test_a_bank_with_patients_of_the_site_is_refused_before_any_round(site: Site) -> None:
+    site.bank = site.bank.__class__(site.hospital().examples)
+    with pytest.raises(ConfigError, match="patients of this site"):
+        site.hospital()

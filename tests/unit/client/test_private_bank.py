@@ -36,7 +36,7 @@ def test_bank_rows_described_alike_are_left_out(small_model: Any, bank: PublicBa
         }
         own = {"text": pairs.text[:1], "xray": pairs.study[:1], "ecg": torch.zeros(1, 8)}
         loss = decoupled(UnitModel(small_model()), {Modality.XRAY: bank, Modality.ECG: embedded[Modality.ECG]})
-        return float(loss.of_embedded({**own, "temperature": torch.tensor([0.2])}, unit))
+        return float(loss.of_embedded({**own, **loss.public, "temperature": torch.tensor([0.2])}, unit))
 
     other = pairs.words != pairs.words[0]
     assert int(other.sum()) == 6

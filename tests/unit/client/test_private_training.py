@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from client.private_bank import PublicBank, embed_bank
+from client.private_bank import PublicBank, draw_bank, embed_bank
 from client.private_loss import UnitModel, decoupled, gradients_in_passes, in_group
 from client.private_training import PrivateReport, train_privately
 from client.private_units import rows_of_patients, rows_of_units, unit_tensors
+from more_model.data.study import Modality
 from more_model.errors import ConfigError, RoundError
 from more_model.training.embed import embed
 from more_model.training.loop import Segment, train_segment
 from more_model.training.settings import TrainingSettings
 from more_model.training.threads import using_threads
-from privacy.private_step import private_parameters
+from privacy.private_step import private_parameters, private_step
 from privacy.settings import PrivacySettings, Schedule, schedule
 from privacy.unit_gradients import ClippedSum, clipped_sum
 
@@ -67,6 +68,22 @@ def trained_vector(model: Any) -> torch.Tensor:
     return torch.cat([p.detach().flatten().double() for p in model.parameters() if p.requires_grad])
 
 
+@pytest.fixture
+def released(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """What each step releases, before it is carried on: the private sum over patients, all tensors in one vector."""
+    import client.private_training
+
+    sums: list[torch.Tensor] = []
+
+    def noted(*arguments: Any, expected_units: float, **keywords: Any) -> Any:
+        private = private_step(*arguments, expected_units=expected_units, **keywords)
+        sums.append(torch.cat([t.flatten().double() for t in private.gradient.values()]) * expected_units)
+        return private
+
+    monkeypatch.setattr(client.private_training, "private_step", noted)
+    return sums
+
+
 def matched_margin(model: Any, examples: Any, tokenizer: Any) -> float:
     """How much nearer words are to the pictures of their own finding than to those of the others."""
     found = embed(model, examples, tokenizer=tokenizer, max_tokens=64, threads=1)
@@ -105,28 +122,49 @@ def test_learns_where_there_is_hardly_noise(
     assert not warm_model.training
 
 
-def test_a_patient_with_five_studies_moves_the_model_by_at_most_c(train: Any, small_model: Any, toy_site: Any) -> None:
-    start = trained_vector(small_model())
+def test_a_patient_with_five_studies_moves_the_sum_by_at_most_c(train: Any, toy_site: Any, released: Any) -> None:
     settings = private(clip_norm=0.05, max_studies_per_patient=5)
-    model, report = train(toy_site([5]), settings, planned=Schedule(1, 1.0, 1.0))
-    assert float((trained_vector(model) - start).norm()) == pytest.approx(0.05, rel=1e-3)
+    _, report = train(toy_site([5]), settings, planned=Schedule(1, 1.0, 1.0))
+    assert float(released[0].norm()) == pytest.approx(0.05, rel=1e-3)
     assert (report.counts.units, report.counts.clipped) == (1, 1)
 
 
 @pytest.mark.parametrize("mode", ["patient-decoupled", "patient-groups", "patient-shuffled"])
-def test_one_patient_less_moves_the_step_by_no_more_than_declared(train: Any, toy_site: Any, mode: str) -> None:
+def test_one_patient_less_moves_the_sum_by_no_more_than_declared(
+    train: Any, toy_site: Any, released: list[torch.Tensor], mode: str
+) -> None:
     everyone = {"sampling_rate": None, "expected_patients": 8} if mode == "patient-shuffled" else {}
     settings = private(mode, clip_norm=0.05, **everyone)
     planned = schedule(settings, 8)
-    everybody, _ = train(toy_site([1] * 8), settings, planned=planned)
+    train(toy_site([1] * 8), settings, planned=planned)
     for left_out in (0, 5):
-        studies = {patient: 1 for patient in range(8) if patient != left_out}
-        others, _ = train(toy_site(studies), settings, planned=planned)
-        moved = float((trained_vector(everybody) - trained_vector(others)).norm()) * planned.expected_units
+        train(toy_site({patient: 1 for patient in range(8) if patient != left_out}), settings, planned=planned)
+        moved = float((released[0] - released[-1]).norm())
         if mode == "patient-decoupled":
             assert moved == pytest.approx(0.05, rel=1e-3)  # this patient's gradient, clipped, is all that is missing
         else:
             assert 0.1 * 0.05 < moved <= 2 * 0.05 * (1 + 1e-3)
+
+
+def test_what_a_site_has_does_not_decide_which_public_records_it_is_contrasted_with(
+    train: Any, small_model: Any, toy_site: Any, bank: PublicBank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import client.private_training
+
+    asked: list[Any] = []
+
+    def noted(*arguments: Any, **keywords: Any) -> Any:
+        asked.append(keywords["modalities"])
+        return draw_bank(*arguments, **keywords)
+
+    monkeypatch.setattr(client.private_training, "draw_bank", noted)
+    everything = toy_site([1] * 4)
+    pictures = replace(everything, triplets=tuple(replace(t, ecg=None, ecg_report=None) for t in everything.triplets))
+    for examples in (everything, pictures):
+        model = small_model()
+        model.ecg.requires_grad_(False)
+        train(examples, model=model)
+    assert asked == [[Modality.XRAY], [Modality.XRAY]]
 
 
 def clipped(model: Any, loss: Any, examples: Any, rows: list[int], tokenizer: Any) -> ClippedSum:
@@ -189,13 +227,14 @@ def test_texts_of_a_patient_are_drawn_by_patient_and_step(toy_site: Any, small_t
     assert drawn(list(range(10)), b"one") != drawn(list(range(10)), b"two")
 
 
-def test_a_step_without_anybody_is_noise_alone(train: Any, small_model: Any, toy_site: Any) -> None:
+def test_a_step_without_anybody_is_noise_alone(
+    train: Any, small_model: Any, toy_site: Any, released: list[torch.Tensor]
+) -> None:
     start = trained_vector(small_model())
     nobody = Schedule(units=6, sampling_rate=1e-12, expected_units=4.0)
     model, report = train(toy_site([1] * 6), planned=nobody, noise_multiplier=2.0)
-    moved = trained_vector(model) - start
-    assert float(moved.std()) == pytest.approx(2.0 * 0.5 / 4.0, rel=0.1)
-    assert (moved != 0).all()
+    assert float(released[0].std()) == pytest.approx(2.0 * 0.5, rel=0.1)
+    assert (trained_vector(model) != start).all()
     assert (report.counts.units, report.counts.empty_steps) == (0, 1)
 
 
@@ -277,7 +316,7 @@ def test_patients_of_the_same_words_are_no_negatives(small_model: Any, toy_site:
     assert length([0]) == 0
 
 
-def test_the_bank_is_embedded_anew_as_often_as_asked(
+def test_the_bank_is_drawn_anew_as_often_as_asked(
     train: Any, toy_site: Any, bank: PublicBank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import client.private_training
@@ -286,9 +325,9 @@ def test_the_bank_is_embedded_anew_as_often_as_asked(
 
     def noted(*arguments: Any, **keywords: Any) -> Any:
         calls.append(1)
-        return embed_bank(*arguments, **keywords)
+        return draw_bank(*arguments, **keywords)
 
-    monkeypatch.setattr(client.private_training, "embed_bank", noted)
+    monkeypatch.setattr(client.private_training, "draw_bank", noted)
     train(toy_site([1] * 2), bank=replace(bank, refresh_every=2, negatives=4), steps=5)
     assert len(calls) == 3
 
