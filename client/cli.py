@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client.commands.audit_verify import audit_verify
+from client.commands.init import init
+from client.commands.policy import policy
+from client.commands.preflight import preflight
+from client.commands.receive import receive
 from more_model.cli_errors import exit_on_error
 from more_model.cli_version import VersionOption
 
@@ -24,6 +29,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A hospital's side of the federation: bring its studies into a site store, and look at what is there.",
 )
+
+audit = typer.Typer(no_args_is_help=True, help="The site's audit log: what left the building, and when.")
+audit.command("verify")(audit_verify)
+app.add_typer(audit, name="audit")
+app.add_typer(policy, name="policy")
+app.command()(init)
+app.command()(preflight)
+app.command()(receive)
 
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the site store.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]

@@ -29,8 +29,12 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from more_model.data.pairing import PairingRule
+from more_model.data.sources import resolve
+from more_model.data.split import SplitRule
 from more_model.lora_method import LoraMethod
 from more_model.settings import read_mapping, validated
+from more_model.training.words import LabelWording
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -60,7 +64,8 @@ class FederationPart(_Part):
     """Whom the site talks to. ``address``: ``host:port`` of the coordinator. ``root_certificate``: PEM of the authority
     that signed its certificate; ``ca_fingerprint``: hex SHA-256 of that authority's certificate (DER), colons allowed.
     ``method`` and ``public_seed``: the LoRA method and the seed of its public start, which belong to the base's
-    fingerprint; ``fingerprint``: its parts (part -> hex digest) as the coordinator published them."""
+    fingerprint; ``fingerprint``: its parts (part -> hex digest) as the coordinator published them. ``local_epochs``:
+    how often a round goes through the site's patients."""
 
     name: str
     address: str
@@ -68,6 +73,7 @@ class FederationPart(_Part):
     ca_fingerprint: str
     method: LoraMethod = "ffa"
     public_seed: int = 0
+    local_epochs: int = Field(default=1, ge=1)
     fingerprint: dict[str, str] = {}
 
     @field_validator("name")
@@ -160,7 +166,7 @@ class ReceiverTls(_Part):
 
 class ReceiverPart(_Part):
     """The DICOM receiver. Nobody but ``callers`` may send. ``keep_free_gib``: it refuses studies rather than leave less
-    on the disk of ``spool``."""
+    on the disk of ``spool``. Memory: up to three times ``max_instance_mib`` for each of ``max_associations``."""
 
     ae_title: str = "MORE_FED"
     host: str = "127.0.0.1"
@@ -168,7 +174,7 @@ class ReceiverPart(_Part):
     spool: _Path = Path("spool")
     callers: tuple[Caller, ...]
     keep_free_gib: float = Field(default=5.0, ge=0)
-    max_instance_mib: int = Field(default=256, ge=1, le=512)
+    max_instance_mib: int = Field(default=128, ge=1, le=512)
     max_associations: int = Field(default=4, ge=1, le=64)
     tls: ReceiverTls | None = None
 
@@ -188,7 +194,8 @@ class ReceiverPart(_Part):
 
 class SiteFile(_Part):
     """See the head of this module. ``work``: answers kept for repeated questions and other state of the daemon.
-    ``socket``: where the relay reaches the daemon. ``evaluation_threshold``: smaller counts of patients never leave."""
+    ``socket``: where the relay reaches the daemon. ``pairing``, ``split``, ``label_wordings``: as in a cohort file.
+    ``evaluation_threshold``: smaller counts of patients never leave."""
 
     site: str
     store: _Path = Path("store")
@@ -200,6 +207,9 @@ class SiteFile(_Part):
     keys: KeysPart = KeysPart()
     controls: ControlsPart = ControlsPart()
     receiver: ReceiverPart | None = None
+    pairing: PairingRule = PairingRule()
+    split: SplitRule = SplitRule()
+    label_wordings: tuple[LabelWording, ...] = ()
     evaluation_threshold: int = Field(default=5, ge=1)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: int = Field(default=2, ge=1)
@@ -208,6 +218,11 @@ class SiteFile(_Part):
     @classmethod
     def _plain_name(cls, site: str) -> str:
         return plain_name(site)
+
+    @field_validator("pairing")
+    @classmethod
+    def _admissions_located(cls, pairing: PairingRule, info: ValidationInfo) -> PairingRule:
+        return resolve(pairing, info.context["folder"]) if info.context else pairing
 
     @field_validator("socket")
     @classmethod

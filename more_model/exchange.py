@@ -244,7 +244,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A site's answer when it does not train: a short code, never the text of an exception."""
+    """A site's answer when it does not do what was asked: a short code, never the text of an exception."""
 
     site: str
     round: int

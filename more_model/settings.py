@@ -37,14 +37,16 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def validated(kind: type[Settings], content: Mapping[str, Any], where: str) -> Settings:
-    """``content`` as ``kind``.
+def validated(
+    kind: type[Settings], content: Mapping[str, Any], where: str, *, context: Mapping[str, Any] | None = None
+) -> Settings:
+    """``content`` as ``kind``; ``context`` is what its validators may ask for.
 
     Raises:
         ConfigError: names every fault, each with the key it stands at.
     """
     try:
-        return kind.model_validate(content)
+        return kind.model_validate(content, context=context)
     except ValidationError as error:
         # Where a path or a table may stand, a faulty table is reported as such, and not also as "no path".
         items = [

@@ -13,6 +13,11 @@ import typer
 from more_model.cli_errors import exit_on_error
 from more_model.cli_version import VersionOption
 from more_model.errors import ConfigError, RoundError
+from server.commands.enroll import enroll
+from server.commands.init import init
+from server.commands.revoke import revoke
+from server.commands.sites import sites
+from server.commands.start import start
 
 if TYPE_CHECKING:
     from server.journal import RoundRecord
@@ -21,8 +26,14 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="The coordinator's side of a federation: what happened in each round of a run.",
+    help="The coordinator's side of a federation: its keys and sites, the server they reach, and what happened in each "
+    "round of a run.",
 )
+app.command()(init)
+app.command()(enroll)
+app.command()(sites)
+app.command()(revoke)
+app.command()(start)
 
 # A coordinator's run holds its journal itself; a simulation holds one for its federated arm.
 _JOURNALS = ("journal.sqlite", "arms/federated/journal.sqlite")

@@ -17,12 +17,15 @@ from more_model.exchange import (
     STAGE_FACT,
     SUM_ACTION,
     TENSORS_RECORD,
+    Fact,
     Instruction,
     Joined,
     Refusal,
     SumStage,
+    Tensors,
     Update,
 )
+from more_model.score_exchange import Evaluation, Question
 
 
 class GridTransport:
@@ -37,7 +40,9 @@ class GridTransport:
         self, instructions: Mapping[str, Instruction], *, timeout_s: float
     ) -> Mapping[str, Update | Joined | Refusal]:
         """One round trip to every site named; sites without an answer in time are absent from the result."""
-        contents = {site: _content(instruction) for site, instruction in instructions.items()}
+        contents = {
+            site: _record(instruction.tensors, instruction.facts()) for site, instruction in instructions.items()
+        }
         numbers = {site: instruction.round for site, instruction in instructions.items()}
         replies = self._round_trip(contents, MessageType.TRAIN, numbers, timeout_s)
         return {site: _answer(reply, site, numbers[site]) for site, reply in replies.items()}
@@ -47,6 +52,13 @@ class GridTransport:
         contents = {site: _stage_content(message, run) for site, message in messages.items()}
         replies = self._round_trip(contents, f"{MessageType.QUERY}.{SUM_ACTION}", {}, timeout_s)
         return {site: _stage_answer(reply, site) for site, reply in replies.items()}
+
+    def evaluate(self, questions: Mapping[str, Question], *, timeout_s: float) -> Mapping[str, Evaluation | Refusal]:
+        """The same for one question of federated evaluation."""
+        contents = {site: _record(question.tensors, question.facts()) for site, question in questions.items()}
+        numbers = {site: question.round for site, question in questions.items()}
+        replies = self._round_trip(contents, MessageType.EVALUATE, numbers, timeout_s)
+        return {site: _evaluation(reply, site, numbers[site]) for site, reply in replies.items()}
 
     def _round_trip(
         self, contents: Mapping[str, RecordDict], kind: str, numbers: Mapping[str, int], timeout_s: float
@@ -96,9 +108,9 @@ def discover(grid: Grid, expected: int, *, timeout_s: float, poll_s: float = 0.2
     return names
 
 
-def _content(instruction: Instruction) -> RecordDict:
-    arrays = ArrayRecord({name: Array(np.ascontiguousarray(value)) for name, value in instruction.tensors.items()})
-    return RecordDict({TENSORS_RECORD: arrays, FACTS_RECORD: ConfigRecord(dict(instruction.facts()))})
+def _record(tensors: Tensors, facts: Mapping[str, Fact]) -> RecordDict:
+    arrays = ArrayRecord({name: Array(np.ascontiguousarray(value)) for name, value in tensors.items()})
+    return RecordDict({TENSORS_RECORD: arrays, FACTS_RECORD: ConfigRecord(dict(facts))})
 
 
 def _stage_content(message: SumStage, run: str) -> RecordDict:
@@ -117,6 +129,18 @@ def _answer(reply: Message, site: str, round_number: int) -> Update | Joined | R
         tensors = {name: array.numpy() for name, array in reply.content[TENSORS_RECORD].items()}
         return Update.from_parts(facts, tensors)
     except Exception as error:  # noqa: BLE001 - whatever one site sends, it must not end the round of the others
+        return Refusal(site, round_number, f"malformed answer ({type(error).__name__})")
+
+
+def _evaluation(reply: Message, site: str, round_number: int) -> Evaluation | Refusal:
+    if reply.has_error():
+        return Refusal(site, round_number, f"transport error {reply.error.code}")
+    try:
+        facts = dict(reply.content[FACTS_RECORD])
+        if "refusal" in facts:
+            return Refusal(site, round_number, str(facts["refusal"])[:120])
+        return Evaluation.from_parts(facts)
+    except Exception as error:  # noqa: BLE001 - as above
         return Refusal(site, round_number, f"malformed answer ({type(error).__name__})")
 
 

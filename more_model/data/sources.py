@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from more_model.data.fhir import FhirRule, read_fhir
 from more_model.data.label_table import LabelTable, join_labels
 from more_model.data.mimic_cxr import read_mimic_cxr, read_mimic_cxr_jpg
 from more_model.data.mimic_ecg import MIN_REPORT_WORDS, read_mimic_ecg
@@ -21,6 +22,7 @@ from more_model.errors import DataError
 from more_model.settings import load_settings
 
 __all__ = [
+    "FhirReports",
     "LabelTable",
     "MimicCxr",
     "MimicCxrJpg",
@@ -74,8 +76,14 @@ class Table(_Strict):
     mapping: Path | TableMapping
 
 
+class FhirReports(FhirRule):
+    """DiagnosticReport resources, JSON or NDJSON: a file, or a folder of them."""
+
+    kind: Literal["fhir"] = "fhir"
+
+
 _Entry = TypeVar("_Entry", bound=BaseModel)
-Source = Annotated[MimicCxrJpg | MimicCxr | MimicEcg | Table, Field(discriminator="kind")]
+Source = Annotated[MimicCxrJpg | MimicCxr | MimicEcg | Table | FhirReports, Field(discriminator="kind")]
 
 
 class SourcesFile(_Strict):
@@ -117,7 +125,7 @@ def resolve(entry: _Entry, base: Path) -> _Entry:
     return entry.model_copy(update=changes)
 
 
-def read_source(source: MimicCxrJpg | MimicCxr | MimicEcg | Table) -> Reading:
+def read_source(source: MimicCxrJpg | MimicCxr | MimicEcg | Table | FhirReports) -> Reading:
     """The studies of one source, and counts of what was left out."""
     match source:
         case MimicCxrJpg():
@@ -132,6 +140,8 @@ def read_source(source: MimicCxrJpg | MimicCxr | MimicEcg | Table) -> Reading:
             return read_table(load_mapping(path))
         case Table(mapping=TableMapping() as mapping):
             return read_table(anchored(mapping, Path()))
+        case FhirReports():
+            return read_fhir(source)
         case _:
             raise TypeError(f"not a source: {type(source).__name__}")
 

@@ -22,6 +22,11 @@ PUBLIC_MODULES = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.simulati
 NOT_PUBLIC = {
     "flwr.supercore.task_identity.TaskIdentity": "Flower stamps its ids on each Message built outside its own runtime",
     "flwr.supercore.run.Run": "a Grid must answer which run it belongs to",
+    **{
+        f"flwr.proto.control_pb2.{name}": "keys of sites are registered and revoked while the SuperLink runs"
+        for call in ("ListNodes", "RegisterNode", "UnregisterNode")
+        for name in (f"{call}Request", f"{call}Response")
+    },
 }
 # Entries of an object's `__dict__` that are written because there is no public way.
 FIELDS = {"_message_id": "Flower's link, which the in-process grid stands in for, numbers each message it carries"}

@@ -1,0 +1,68 @@
+"""How the SuperNode is started, and what its log means; real ones are in tests/faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from client.flower_supernode import RECONNECT, Connection, hindrance, superexec_program, supernode_program
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Connection:
+    return Connection("fed.example.org:8443", tmp_path / "root.pem", tmp_path / "keys/node", tmp_path / "node", 9101)
+
+
+def test_the_supernode_is_bound_to_one_authority_and_one_key(connection: Connection) -> None:
+    program = supernode_program(connection)
+    line = " ".join(program.command)
+    assert f"--superlink fed.example.org:8443 --root-certificates {connection.root_certificate}" in line
+    assert f"--auth-supernode-private-key {connection.node_key}" in line
+    assert "--host 127.0.0.1 --port 9101" in line
+    assert "--insecure" not in line and "--max-retries" not in line
+    assert program.folder == connection.folder
+    assert program.environment["FLWR_HOME"] == str(connection.folder / "flower")
+
+
+def test_messages_are_handed_to_the_holder_of_the_secret_only(connection: Connection) -> None:
+    node, relay = supernode_program(connection), superexec_program(connection)
+    for program in (node, relay):
+        assert str(connection.secret) in program.command
+    assert "process" in node.command
+    assert connection.secret.stat().st_mode & 0o077 == 0
+    assert str(connection.node_key) not in " ".join(relay.command)
+
+
+def test_the_hospitals_own_proxy_is_not_used_on_this_machine(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "intranet.example.org")
+    assert supernode_program(connection).environment["NO_PROXY"] == "intranet.example.org,127.0.0.1,localhost"
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        (["[code: 2004] Failed to activate SuperNode.", "Shutting down"], "not-admitted"),
+        (["[SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired (_ssl.c:1006)"], "certificate"),
+        (["Client error '401 Unauthorized' for url"], "not-authenticated"),
+        (["[code: 2004] Failed", "SuperNode ID: 1"], None),
+        (["SuperNode ID: 1", "[Errno 111] Connection refused"], "unreachable"),
+        ([], None),
+    ],
+)
+def test_the_newest_telling_line_counts(lines: list[str], code: str | None) -> None:
+    found = hindrance(lines)
+    assert (found and found.code) == code
+    assert found is None or (found.cause and found.remedy)
+
+
+def test_a_heartbeat_that_died_alone_ends_the_process(connection: Connection) -> None:
+    broken = supernode_program(connection).broken
+    assert broken("Exception in thread Thread-3 (_run):")
+    assert not broken("INFO : Received successfully")
+
+
+def test_reconnecting_never_gives_up_and_waits_at_most_two_minutes() -> None:
+    assert max(RECONNECT.wait_s(failures, 0.0) for failures in (1, 10, 100_000)) == 120
