@@ -25,6 +25,7 @@ from privacy.rounds import RoundPlan
 from privacy.settings import PrivacySettings
 
 _LOG = logging.getLogger(__name__)
+_BETAS = (0.9, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +130,12 @@ def _charge(plan: RoundPlan, steps: int) -> Charge:
 
 
 class _Rate:
-    """The learning rate over the whole run, a public curve: gradient descent without memory, as the state of an
-    optimiser does not travel between rounds."""
+    """Adam, and its learning rate over the whole run, a public curve. The mean square forgets within the steps of a
+    round, as the state of an optimiser does not travel between rounds."""
 
     def __init__(self, training: RoundTraining, settings: PrivacySettings, steps: int) -> None:
         trained = [parameter for parameter in training.model.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.SGD(trained, lr=settings.learning_rate)
+        self.optimiser = torch.optim.Adam(trained, lr=settings.learning_rate, betas=_BETAS)
         self._shape = training.settings.model_copy(update={"learning_rate": settings.learning_rate})
         self._instruction, self._steps = training.instruction, steps
         self.after(0, steps)

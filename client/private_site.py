@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.private_bank import PublicBank
 from more_model.data.study import Modality
-from more_model.errors import ConfigError, StoreError
+from more_model.errors import ConfigError
+from more_model.private_file import secret
 from more_model.training.examples import Examples
 from privacy.ledger.dataset import data_set
-from privacy.ledger.files import sync_folder
 from privacy.ledger.ledger import Ledger, open_ledger
 from privacy.ledger.spending import Budget
 from privacy.rounds import RoundPlan
 from privacy.settings import PrivacySettings
-
-_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +96,7 @@ def open_private_site(
     _require_strangers(bank, examples)
     folder.mkdir(parents=True, exist_ok=True)
     witness.parent.mkdir(parents=True, exist_ok=True)
-    key = site_key(folder / "key")
+    key = secret(folder / "key")
     patients = sorted({triplet.patient_id for triplet in examples.trainable().triplets})
     data = data_set(f"{site}, training patients", patients, key)
     ledger = open_ledger(folder / "ledger.sqlite", witness, site=site, key_digest=data.key_digest)
@@ -119,38 +114,6 @@ def _require_strangers(bank: PublicBank | None, examples: Examples) -> None:
             ["it holds patients of this site: their embeddings would enter without noise"],
             remedy="agree on a bank of records that nobody's privacy depends on",
         )
-
-
-def site_key(path: Path) -> bytes:
-    """A secret of a site, 32 bytes, made from the operating system's entropy at the first call; only the owner may read
-    it. Safe among processes.
-
-    Raises:
-        StoreError: a file that others may read or write, or that is no such key.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(8)}")
-        try:
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(os.urandom(_KEY_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
-            # A link, not a rename: whoever comes second finds the first one's key and keeps it.
-            with suppress(FileExistsError):
-                os.link(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-        sync_folder(path.parent)
-    key = path.read_bytes()
-    if len(key) != _KEY_BYTES or path.stat().st_mode & 0o077:
-        raise StoreError(
-            f"{path.name} is no key of {_KEY_BYTES} bytes that only its owner may read",
-            remedy="restore it from the site's backup with mode 0600",
-            avoid="make a new one: groups, ledger and identity hang on it",
-        )
-    return key
 
 
 def trained_groups(weights: Mapping[str, float]) -> Sequence[str]:

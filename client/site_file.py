@@ -72,7 +72,7 @@ class FederationPart(_Part):
     root_certificate: _Path
     ca_fingerprint: str
     method: LoraMethod = "ffa"
-    public_seed: int = 0
+    public_seed: int = 2410_16239
     local_epochs: int = Field(default=1, ge=1)
     fingerprint: dict[str, str] = {}
 

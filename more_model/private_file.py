@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from more_model.data.store_files import sync_folder
-from more_model.errors import ConfigError
+from more_model.errors import ConfigError, StoreError
+
+_SECRET_BYTES = 32
 
 
 def write_new(path: Path, content: bytes, *, mode: int = 0o600) -> None:
@@ -39,8 +43,27 @@ def replace(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     sync_folder(path.parent)
 
 
-def secret(path: Path, length: int = 32) -> bytes:
-    """``length`` random bytes from the operating system, made at the first call and kept."""
+def secret(path: Path) -> bytes:
+    """A secret of 32 bytes, made from the operating system's entropy at the first call; only the owner may read it.
+    Safe among processes.
+
+    Raises:
+        StoreError: a file that others may read or write, or that is no such secret.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
-        write_new(path, os.urandom(length))
-    return path.read_bytes()
+        draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(8)}")
+        replace(draft, os.urandom(_SECRET_BYTES))
+        # A link, not a rename: whoever comes second finds the first one's secret and keeps it.
+        with suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+        sync_folder(path.parent)
+    content = path.read_bytes()
+    if len(content) != _SECRET_BYTES or path.stat().st_mode & 0o077:
+        raise StoreError(
+            f"{path.name} is no secret of {_SECRET_BYTES} bytes that only its owner may read",
+            remedy="restore it from the site's backup with mode 0600",
+            avoid="make a new one: what was signed, hashed or charged with it would be lost",
+        )
+    return content

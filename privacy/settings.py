@@ -58,9 +58,9 @@ class PrivacySettings(BaseModel):
     #: Rounds beyond the planned ones that noise, budget and claim allow for: a round that was paid for and then lost to
     #: a crash is paid for again. Without any, the site that lost one has no budget left for the last.
     spare_rounds: Annotated[int, BeforeValidator(_not_a_flag)] = Field(default=0, ge=0)
-    #: Of plain gradient descent on the private mean gradient, at its height (patient modes). Adam would divide by the
-    #: noise: each number would move alike, whatever the signal.
-    learning_rate: Number = Field(default=0.3, gt=0)
+    #: Of Adam on the private mean gradient, at its height (patient modes). What Adam makes of it costs no privacy, and
+    #: frees the rate from the clipping norm.
+    learning_rate: Number = Field(default=1e-3, gt=0)
     #: Mean number of patients in a group. Fewer is better: the noise counts less, the more groups there are.
     group_size: Annotated[int, BeforeValidator(_not_a_flag)] = Field(default=4, ge=4, le=8)
     #: m: at most so many studies of a patient are used; the patient is one unit whatever their number.

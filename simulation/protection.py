@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.private_bank import PublicBank
-from client.private_site import Declaration, PrivateSite, open_private_site, site_key
+from client.private_site import Declaration, PrivateSite, open_private_site
 from client.protection import UNPROTECTED, Protection
 from client.secure_round import SumAgreement, SumParticipant
 from client.stored_answers import StoredAnswers
 from more_model.data.study import Modality
 from more_model.errors import ConfigError
+from more_model.private_file import secret
 from more_model.training.examples import Examples
 from privacy.rounds import RoundPlan, is_patient_mode, round_plan
 from privacy.secure_sum.identity import Identity, Roster
@@ -173,4 +174,4 @@ def _roster(arm: ArmProtection) -> Roster:
 
 
 def _identity(arm: ArmProtection, site: str) -> Identity:
-    return Identity.from_bytes(site_key(arm.folder / "sites" / site / "identity"))
+    return Identity.from_bytes(secret(arm.folder / "sites" / site / "identity"))

@@ -15,12 +15,12 @@ import pytest
 
 from client.hospital import Hospital
 from client.private_bank import PublicBank
-from client.private_site import Declaration, declare, open_private_site, site_key
+from client.private_site import Declaration, declare, open_private_site
 from client.protection import Protection
 from client.stored_answers import StoredAnswers
 from more_model.base import Assembled
 from more_model.data.study import Modality
-from more_model.errors import ConfigError, StoreError
+from more_model.errors import ConfigError
 from more_model.exchange import Fingerprint, Instruction, Refusal, TensorDict, Update
 from more_model.model.inventory import exchange_spec, export_tensors
 from more_model.training.settings import TrainingSettings
@@ -251,24 +251,6 @@ def test_a_declaration_is_rounded_up_to_two_digits(toy_site: Callable[..., Examp
     assert declare(toy_site([1] * 9)).patients == 9
     assert declare(toy_site([1] * 57)).patients == 57
     assert declare(toy_site([1] * 121)).patients == 130
-
-
-def test_the_key_of_a_site_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
-    path = tmp_path / "site" / "key"
-    assert site_key(path) == site_key(path) and len(site_key(path)) == 32
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert site_key(tmp_path / "other" / "key") != site_key(path)
-    path.chmod(0o644)
-    with pytest.raises(StoreError, match="only its owner may read"):
-        site_key(path)
-
-
-def test_a_key_that_several_open_at_once_is_one_key(tmp_path: Path) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(4) as pool:
-        for number in range(20):
-            assert len(set(pool.map(site_key, [tmp_path / str(number) / "key"] * 4))) == 1
 
 
 def test_a_bank_with_patients_of_the_site_is_refused_before_any_round(site: Site) -> None:

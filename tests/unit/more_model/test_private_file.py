@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from more_model.errors import ConfigError
+from more_model.errors import ConfigError, StoreError
 from more_model.private_file import replace, secret, write_new
 
 
@@ -36,8 +36,19 @@ def test_replacing_leaves_no_draft_and_takes_over_one_that_a_crash_left(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["node"]
 
 
-def test_a_secret_is_drawn_once(tmp_path: Path) -> None:
-    drawn = secret(tmp_path / "secret")
-    assert len(drawn) == 32
-    assert secret(tmp_path / "secret") == drawn
-    assert secret(tmp_path / "another") != drawn
+def test_a_secret_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "site" / "key"
+    assert secret(path) == secret(path) and len(secret(path)) == 32
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert secret(tmp_path / "other" / "key") != secret(path)
+    path.chmod(0o644)
+    with pytest.raises(StoreError, match="only its owner may read"):
+        secret(path)
+
+
+def test_a_secret_that_several_open_at_once_is_one(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(20):
+            assert len(set(pool.map(secret, [tmp_path / str(number) / "key"] * 4))) == 1
