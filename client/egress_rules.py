@@ -50,6 +50,8 @@ _STAGES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Any]] = {
 }
 #: What a refusal says where the reason is a bug.
 UNEXPECTED = "unexpected-error"
+#: What it says where the site's people have stopped the site.
+PAUSED, DRAINING = "paused", "draining"
 
 EgressCode = Literal[
     "unknown-message",
@@ -198,7 +200,7 @@ def evaluation_faults(
 def refusal_faults(refusal: Refusal, site: str) -> list[Fault]:
     """Of a refusal: its code is made of the codes of a policy and the names of errors, joined by a comma."""
     faults = [] if refusal.site == site else [_other_site()]
-    known = POLICY_CODES | set(_error_names(MoreError)) | {UNEXPECTED}
+    known = POLICY_CODES | set(_error_names(MoreError)) | {UNEXPECTED, PAUSED, DRAINING}
     if not set(refusal.code.split(", ")) <= known:
         faults.append(Fault("unknown-refusal-code", "a refusal that is not made of known codes"))
     return faults

@@ -1,7 +1,7 @@
 """The app that Flower starts at a hospital: it passes every message to the hospital's daemon over a Unix socket.
 
-It holds no data and no model, and runs as a user who may reach nothing else of the site. Whatever bundle takes its place
-sees what was going to leave anyway: the daemon decides what that is.
+It holds no data and no model, and runs as a user who may reach nothing else of the site. Whatever bundle takes its
+place sees what was going to leave anyway: the daemon decides what that is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,19 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.flower_messages import facts_record, parts, tensors_record
-from client.wire import EVALUATE, MALFORMED, SUM_STAGE, TRAIN, WHO, Frame, Limits, OtherVersion, WireError, receive, send
+from client.wire import (
+    EVALUATE,
+    MALFORMED,
+    SUM_STAGE,
+    TRAIN,
+    WHO,
+    Frame,
+    Limits,
+    OtherVersion,
+    WireError,
+    receive,
+    send,
+)
 from more_model.errors import ExchangeError
 from more_model.exchange import FACTS_RECORD, SUM_ACTION
 
@@ -43,8 +55,8 @@ class Patience:
 
 
 def build_relay(socket_of: Callable[[Context], Path], patience: Patience | None = None) -> ClientApp:
-    """A ClientApp that answers what the daemon behind ``socket_of`` of its node answers; a refusal with one of the codes
-    above where there is no answer."""
+    """A ClientApp that answers what the daemon behind ``socket_of`` of its node answers; where there is no answer, a
+    refusal with one of the codes above."""
     app, waits = ClientApp(), patience or Patience()
 
     def passed(kind: str, message: Message, context: Context) -> Message:
@@ -96,18 +108,20 @@ def _question(kind: str, message: Message) -> Frame:
 def _asked(path: Path, question: Frame, deadline: float, waits: Patience) -> Frame | None:
     """The daemon's answer, or None where it could not be had in time. A daemon that ends while it works is asked again
     when it is back."""
-    pause_s, reached = waits.pause_s, time.monotonic()
+    pause_s, last_seen = waits.pause_s, time.monotonic()
     while True:
+        connected = False
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(max(0.1, deadline - time.monotonic()))
                 connection.connect(str(path))
-                reached = time.monotonic()
+                connected = True
                 send(connection, question)
                 answer = receive(connection, Limits())
         except (OSError, EOFError) as error:
             now = time.monotonic()
-            if now + pause_s > min(deadline, reached + waits.gone_s):
+            last_seen = now if connected else last_seen
+            if now + pause_s > min(deadline, last_seen + waits.gone_s):
                 _LOG.error("the daemon at %s does not answer (%s)", path, type(error).__name__)
                 return None
             time.sleep(pause_s)

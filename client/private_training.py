@@ -11,6 +11,7 @@ do findings come apart. Under noise, such steps are budget thrown away.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from client.private_bank import EmbeddedBank, PublicBank, draw_bank, embedded, tensors_of_bank
+from client.private_bank import PublicBank, draw_bank, embedded, tensors_of_bank
 from client.private_checks import check_bank, check_batch_norm, checked_gradients, trained_modalities
 from client.private_loss import TowersLoss, UnitModel, decoupled, in_group
 from client.private_units import Unit, rows_of_units, unit_tensors, units_at_once
@@ -201,7 +202,6 @@ class _Bank:
     ) -> None:
         self._model, self._bank, self._training, self._words = model, bank, training, words
         self._in_use = settings.mode == "patient-decoupled"
-        self._embedded: EmbeddedBank = {}
         self.draw()
 
     def draw(self) -> None:
@@ -213,25 +213,29 @@ class _Bank:
         """The loss of a unit at the model's present parameters."""
         if not self._in_use:
             return in_group(self._model)
-        with torch.enable_grad():
-            self._embedded = embedded(self._model.model, self._drawn)
-        return decoupled(self._model, self._embedded)
+        with torch.no_grad():
+            return decoupled(self._model, embedded(self._model.model, self._drawn))
 
     def carried_back(self, gradient: Tensors) -> dict[str, Tensor]:
-        """The private gradient in the model's parameters alone, that in the bank's embeddings carried back to them."""
-        own = {name: tensor for name, tensor in gradient.items() if name not in tensors_of_bank(self._embedded)}
-        ends = [(t, gradient[name]) for name, t in tensors_of_bank(self._embedded).items() if t.requires_grad]
-        if not ends:
-            return own
+        """The private gradient in the model's parameters alone, that in the bank's embeddings carried back to them; a
+        few records at a time, which bounds memory."""
         trained = {name: parameter for name, parameter in self._model.named_parameters() if parameter.requires_grad}
-        returned = torch.autograd.grad(
-            [end for end, _ in ends],
-            list(trained.values()),
-            [back for _, back in ends],
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        return {name: own[name] + back for name, back in zip(trained, returned, strict=True)}
+        total = {name: gradient[name] for name in trained}
+        done: Counter[str] = Counter()
+        for records in self._drawn:
+            with torch.enable_grad():
+                made = tensors_of_bank(embedded(self._model.model, [records]))
+            ends = [(t, gradient[n][done[n] : done[n] + len(t)]) for n, t in made.items() if t.requires_grad]
+            done.update({name: len(tensor) for name, tensor in made.items()})
+            returned = torch.autograd.grad(
+                [end for end, _ in ends],
+                list(trained.values()),
+                [back for _, back in ends],
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            total = {name: total[name] + back for name, back in zip(trained, returned, strict=True)}
+        return total
 
 
 def units_in_chunks(

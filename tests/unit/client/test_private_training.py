@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from client.private_bank import PublicBank, draw_bank, embed_bank
+from client.private_bank import PublicBank, draw_bank, embed_bank, embedded, tensors_of_bank
 from client.private_loss import UnitModel, decoupled, gradients_in_passes, in_group
 from client.private_training import PrivateReport, train_privately
 from client.private_units import rows_of_patients, rows_of_units, unit_tensors
@@ -24,7 +24,7 @@ from more_model.training.settings import TrainingSettings
 from more_model.training.threads import using_threads
 from privacy.private_step import private_parameters, private_step
 from privacy.settings import PrivacySettings, Schedule, schedule
-from privacy.unit_gradients import ClippedSum, clipped_sum
+from privacy.unit_gradients import ClippedSum, clipped_sum, unit_of
 
 KEY = b"a key of one site, for tests only"
 #: Nothing is drawn of the texts, so that two trainings can be compared.
@@ -120,6 +120,33 @@ def test_learns_where_there_is_hardly_noise(
     assert matched_margin(warm_model, held_out, small_tokenizer) > before + 0.2
     assert report.steps == 12
     assert not warm_model.training
+
+
+def test_a_step_follows_the_gradient_through_the_patients_and_through_the_bank(
+    train: Any, small_model: Any, small_tokenizer: Any, toy_site: Any, bank: PublicBank
+) -> None:
+    examples, start = toy_site([1] * 3), trained_vector(small_model())
+    # The norm is never reached, and what noise is left is a thousandth of the step.
+    moved, _ = train(examples, private(clip_norm=100.0), planned=Schedule(3, 1.0, 3.0), noise_multiplier=1e-8)
+    model = small_model().eval()
+    words: dict[str, Any] = {"tokenizer": small_tokenizer, "max_tokens": 64}
+    drawn = draw_bank(bank, PLAIN, device=torch.device("cpu"), **words)
+    loss = decoupled(UnitModel(model), embedded(model, drawn))
+    unit = unit_tensors(
+        examples, [[0], [1], [2]], PLAIN, b"any key, nothing is drawn", device=torch.device("cpu"), **words
+    )
+    own = {name: parameter for name, parameter in UnitModel(model).named_parameters() if parameter.requires_grad}
+    in_graph = {**own, **tensors_of_bank(embedded(model, drawn))}
+    total = sum(loss(in_graph, unit_of(unit, number)) for number in range(3)) / 3
+    assert isinstance(total, torch.Tensor)
+    expected = torch.cat([g.flatten().double() for g in torch.autograd.grad(total, list(own.values()))])
+    step = start - trained_vector(moved)
+    assert float((step - expected).norm()) < 0.01 * float(expected.norm())
+    frozen = {**own, **{name: tensor.detach() for name, tensor in tensors_of_bank(embedded(model, drawn)).items()}}
+    alone = sum(loss(frozen, unit_of(unit, number)) for number in range(3)) / 3
+    assert isinstance(alone, torch.Tensor)
+    without = torch.cat([g.flatten().double() for g in torch.autograd.grad(alone, list(own.values()))])
+    assert float((without - expected).norm()) > 0.1 * float(expected.norm())
 
 
 def test_a_patient_with_five_studies_moves_the_sum_by_at_most_c(train: Any, toy_site: Any, released: Any) -> None:

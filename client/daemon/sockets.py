@@ -1,0 +1,178 @@
+"""Unix sockets of the daemon: who may come through them, and a thread for each who did."""
+
+from __future__ import annotations
+
+import grp
+import logging
+import os
+import pwd
+import socket
+import stat
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.wire import MALFORMED, Frame, Limits, OtherVersion, WireError, receive, send
+from more_model.errors import ConfigError, EnvironmentFault, MoreError
+
+_LOG = logging.getLogger(__name__)
+#: struct ucred of unix(7): process, user, group.
+_PEER = struct.Struct("iII")
+_MOST_CONNECTIONS = 4
+#: A frame has to come, and an answer has to be taken, without a pause of this length.
+_STALL_S = 60.0
+
+Handler = Callable[[Frame, Callable[[], bool]], Frame]
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A socket in the file system: its mode, the group that it belongs to (None: the process's own), and the users who
+    may come, whatever the mode says."""
+
+    path: Path
+    mode: int
+    users: frozenset[int]
+    group: int | None = None
+
+
+def door_for(path: Path, users: Sequence[str]) -> Door:
+    """The door of the relay: mode 0660, for this user and the ``users`` by name, of the first one's group.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    try:
+        found = [pwd.getpwnam(user) for user in users]
+    except KeyError as error:
+        raise ConfigError("--relay-user", [str(error.args[0])], remedy="make that user, or name another") from error
+    group = found[0].pw_gid if found else None
+    return Door(path, 0o660, frozenset({os.geteuid(), *(user.pw_uid for user in found)}), group)
+
+
+class Listener:
+    """Answers whoever comes through a door, one frame a connection, at most four at a time. ``limits``: of what they
+    may bring. Whoever brings something malformed, or is somebody else, loses this connection and nothing more."""
+
+    def __init__(self, door: Door, limits: Limits, handle: Handler) -> None:
+        self._door, self._limits, self._handle = door, limits, handle
+        self._free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        self._closing = threading.Event()
+        self._socket = _listening(door)
+        self._thread = threading.Thread(target=self._accept, name=f"listens at {door.path.name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still listens."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """Listen no more; who is being answered keeps the connection."""
+        self._closing.set()
+        # Closing alone would leave the thread in accept(2).
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(5.0)
+        self._socket.close()
+        self._door.path.unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            self._free.acquire()
+            try:
+                connection, _ = self._socket.accept()
+            except OSError as error:
+                self._free.release()
+                if not self._closing.is_set():
+                    _LOG.error("%s: %s", self._door.path, error)
+                    self._closing.wait(1.0)
+                continue
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection:
+                connection.settimeout(_STALL_S)
+                if self._known(connection):
+                    self._answer(connection)
+        except (OSError, EOFError) as error:
+            _LOG.info("%s: a connection ended early (%s)", self._door.path.name, type(error).__name__)
+        finally:
+            self._free.release()
+
+    def _known(self, connection: socket.socket) -> bool:
+        user = peer_user(connection)
+        if user not in self._door.users:
+            _LOG.warning("%s: user %d may not come through this socket", self._door.path.name, user)
+        return user in self._door.users
+
+    def _answer(self, connection: socket.socket) -> None:
+        try:
+            answer = self._handle(receive(connection, self._limits), lambda: _still_there(connection))
+        except OtherVersion as error:
+            _LOG.warning("%s: %s", self._door.path.name, error.cause)
+            # Its header says which version is spoken here.
+            answer = Frame(MALFORMED)
+        except WireError as error:
+            _LOG.warning("%s: %s", self._door.path.name, error.cause)
+            answer = Frame(MALFORMED)
+        except MoreError as error:
+            # Nothing is said: whoever asked asks again.
+            _LOG.error("%s: no answer: %s", self._door.path.name, error)
+            return
+        send(connection, answer)
+
+
+def peer_user(connection: socket.socket) -> int:
+    """The user at the other end, as the kernel knows it."""
+    content = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    return int(_PEER.unpack(content)[1])
+
+
+def _still_there(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def _listening(door: Door) -> socket.socket:
+    folder = door.path.parent
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    _remove_former(door.path)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.bind(str(door.path))
+        if door.group is not None:
+            os.chown(door.path, -1, door.group)
+        door.path.chmod(door.mode)
+        made.listen(_MOST_CONNECTIONS)
+    except OSError as error:
+        made.close()
+        raise _not_listening(door, error) from error
+    return made
+
+
+def _remove_former(path: Path) -> None:
+    """What a killed daemon left; a living one would hold the audit log, which is opened before."""
+    if not path.exists():
+        return
+    if not stat.S_ISSOCK(path.stat().st_mode):
+        raise ConfigError(
+            str(path), ["there is something that is no socket"], remedy="name another path for the socket"
+        )
+    path.unlink()
+
+
+def _not_listening(door: Door, error: OSError) -> EnvironmentFault:
+    group = ""
+    if door.group is not None:
+        group = f" (group {grp.getgrgid(door.group).gr_name}: this user has to be a member of it)"
+    return EnvironmentFault(
+        f"The socket {door.path} cannot be made: {error.strerror or error}{group}.",
+        remedy="give its folder to this user, choose a shorter path, or add this user to the relay's group",
+    )
