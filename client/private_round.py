@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
+from client.private_rate import PrivateRate
 from client.private_site import PrivateSite
 from client.private_training import train_privately
 from more_model.data.study import Modality
@@ -18,14 +18,12 @@ from more_model.errors import ConfigError, ExchangeError
 from more_model.exchange import Instruction
 from more_model.model.more import More
 from more_model.training.examples import Examples
-from more_model.training.loop import learning_rate
 from more_model.training.settings import TrainingSettings
 from privacy.ledger.spending import Charge
 from privacy.rounds import RoundPlan
 from privacy.settings import PrivacySettings
 
 _LOG = logging.getLogger(__name__)
-_BETAS = (0.9, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,14 @@ def train_patients_privately(training: RoundTraining, site: PrivateSite) -> int:
         site.ledger.reserved(site.data_set, _charge(plan, plan.accounted_steps), training.purpose) as reservation,
     ):
         _LOG.info("ledger %s", reservation.anchor)
-        rate = _Rate(training, site.settings, optimiser_steps)
+        rate = PrivateRate(
+            model,
+            training.settings,
+            site.settings,
+            index=training.instruction.round - 1,
+            rounds=training.instruction.rounds,
+            steps=optimiser_steps,
+        )
         report = train_privately(
             model,
             rate.optimiser,
@@ -127,25 +132,6 @@ def charge_round(training: RoundTraining, site: PrivateSite) -> None:
 
 def _charge(plan: RoundPlan, steps: int) -> Charge:
     return Charge(plan.mode, plan.noise_multiplier, plan.sampling_rate, steps, plan.delta)
-
-
-class _Rate:
-    """Adam, and its learning rate over the whole run, a public curve. The mean square forgets within the steps of a
-    round, as the state of an optimiser does not travel between rounds."""
-
-    def __init__(self, training: RoundTraining, settings: PrivacySettings, steps: int) -> None:
-        trained = [parameter for parameter in training.model.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.Adam(trained, lr=settings.learning_rate, betas=_BETAS)
-        self._shape = training.settings.model_copy(update={"learning_rate": settings.learning_rate})
-        self._instruction, self._steps = training.instruction, steps
-        self.after(0, steps)
-
-    def after(self, done: int, _steps: int) -> None:
-        """Set the rate of the step that follows ``done`` steps of this round."""
-        share = min(1.0, (done + 1) / self._steps)
-        progress = (self._instruction.round - 1 + share) / self._instruction.rounds
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(progress, self._shape)
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from client.audit.site import Recipe
+from client.private_rate import PrivateRate
 from client.private_round import frozen_towers
 from client.private_site import declare
 from client.private_training import train_privately
@@ -24,7 +24,7 @@ from more_model.model.inventory import export_tensors, import_tensors
 from more_model.model.lora import only_training
 from more_model.model.more import More
 from more_model.training.examples import Examples
-from more_model.training.loop import Segment, build_optimiser, learning_rate, train_segment
+from more_model.training.loop import Segment, build_optimiser, train_segment
 from more_model.training.seeds import derived_seed
 from privacy.hospital import private_sum
 from privacy.settings import Schedule
@@ -107,21 +107,12 @@ def _privately(
             [f"{privacy.mode} needs the bank of public records of the run, and the run directory has none"],
             remedy="copy the run directory whole, with workspace/public",
         )
-    curve = recipe.training.model_copy(update={"learning_rate": privacy.learning_rate})
     steps = plan.optimiser_steps
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.SGD(trained, lr=0.0)
-
-    def set_rate(done: int, _: int) -> None:
-        progress = (index + min(1.0, (done + 1) / steps)) / recipe.rounds
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(progress, curve)
-
-    set_rate(0, steps)
+    rate = PrivateRate(model, recipe.training, privacy, index=index, rounds=recipe.rounds, steps=steps)
     with frozen_towers(model, declare(examples).modalities):
         train_privately(
             model,
-            optimiser,
+            rate.optimiser,
             examples,
             recipe.bank,
             privacy,
@@ -131,7 +122,7 @@ def _privately(
             site_key=key,
             training=recipe.training,
             charge=lambda _: None,
-            on_step=set_rate,
+            on_step=rate.after,
             **words,
         )
 
