@@ -18,6 +18,8 @@ from server.commands.init import init
 from server.commands.revoke import revoke
 from server.commands.sites import sites
 from server.commands.start import start
+from server.commands.status import status
+from server.commands.status_token import status_token
 
 if TYPE_CHECKING:
     from server.journal import RoundRecord
@@ -34,6 +36,8 @@ app.command()(enroll)
 app.command()(sites)
 app.command()(revoke)
 app.command()(start)
+app.command()(status)
+app.command("status-token")(status_token)
 
 # A coordinator's run holds its journal itself; a simulation holds one for its federated arm.
 _JOURNALS = ("journal.sqlite", "arms/federated/journal.sqlite")

@@ -17,6 +17,7 @@ import re
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -114,7 +115,12 @@ class NotificationsPart(_Part):
     @field_validator("webhooks")
     @classmethod
     def _addresses(cls, webhooks: tuple[str, ...]) -> tuple[str, ...]:
-        strange = [address for address in webhooks if not address.startswith(("https://", "http://127.0.0.1"))]
+        parts = {address: urlsplit(address) for address in webhooks}
+        strange = [
+            address
+            for address, part in parts.items()
+            if part.scheme != "https" and (part.scheme, part.hostname) != ("http", "127.0.0.1")
+        ]
         if strange:
             raise ValueError(f"use https: {', '.join(strange)}")
         return webhooks

@@ -24,8 +24,8 @@ FLAGS = (
     "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
     "--no-first-run", "--no-default-browser-check", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--disable-extensions", "--disable-breakpad", "--mute-audio", "--window-size=1200,900",
-    # Whatever a page or the browser itself tries, no name resolves.
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    # Whatever a page or the browser itself tries, no name resolves; servers of tests are on this machine.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )  # fmt: skip
 LIMIT_S = 30.0
 Event = dict[str, Any]
@@ -140,10 +140,10 @@ class Page:
         """The parameters of every event of this kind so far."""
         return [event["params"] for event in self.connection.listeners[self.session] if event["method"] == method]
 
-    def goto(self, path: Path) -> None:
-        """Loads a local file and waits until it is loaded."""
+    def goto(self, where: Path | str) -> None:
+        """Loads a local file, or an address on this machine, and waits until it is loaded."""
         before = len(self.events("Page.loadEventFired"))
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=where if isinstance(where, str) else where.resolve().as_uri())
         self.until(lambda: len(self.events("Page.loadEventFired")) > before, "the page to load")
 
     def reload(self) -> bool:

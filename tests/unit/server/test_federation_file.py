@@ -54,7 +54,7 @@ def test_every_single_fault_is_named_at_once(write: Any) -> None:
             rounds={"rounds": 0},
             listen={"fleet_port": 9443, "superlink_port": 9443},
             sites={"../x": {"patients": 1, "modalities": ["xray", "report"]}},
-            notifications={"webhooks": ["http://example.org/hook"]},
+            notifications={"webhooks": ["http://127.0.0.1.example.org/hook"]},
         )
     )
     named = {fault.partition(":")[0] for fault in found}
