@@ -12,10 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from client.commands.audit_verify import audit_verify
+from client.commands.drain import drain
 from client.commands.init import init
+from client.commands.pause import pause
 from client.commands.policy import policy
 from client.commands.preflight import preflight
 from client.commands.receive import receive
+from client.commands.resume import resume
+from client.commands.start import start
+from client.commands.status import status
+from client.commands.withdraw import withdraw
 from more_model.cli_errors import exit_on_error
 from more_model.cli_version import VersionOption
 
@@ -37,6 +43,12 @@ app.add_typer(policy, name="policy")
 app.command()(init)
 app.command()(preflight)
 app.command()(receive)
+app.command()(start)
+app.command()(status)
+app.command()(pause)
+app.command()(resume)
+app.command()(drain)
+app.command()(withdraw)
 
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the site store.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]

@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from client.flower_messages import facts_record, parts, tensors_record
 from client.wire import (
     EVALUATE,
     MALFORMED,
+    SOCKET_VARIABLE,
     SUM_STAGE,
     TRAIN,
     WHO,
@@ -28,15 +30,13 @@ from client.wire import (
     Limits,
     OtherVersion,
     WireError,
+    encoded,
     receive,
-    send,
 )
 from more_model.errors import ExchangeError
 from more_model.exchange import FACTS_RECORD, SUM_ACTION
 
 _LOG = logging.getLogger(__name__)
-#: Where the daemon listens; set by the service that starts the relay.
-SOCKET_VARIABLE = "MORE_FED_SOCKET"
 #: What the relay says for itself; nothing of the site is in it.
 UNREACHABLE, NOT_UNDERSTOOD, VERSIONS_DIFFER = "daemon-unreachable", "daemon-did-not-understand", "wire-versions-differ"
 _WITH_TENSORS = ("update", "sum-stage")
@@ -84,7 +84,7 @@ def build_relay(socket_of: Callable[[Context], Path], patience: Patience | None 
 
 def _passed(kind: str, message: Message, path: Path, bound_s: float, waits: Patience) -> RecordDict:
     try:
-        answer = _asked(path, _question(kind, message), time.monotonic() + bound_s, waits)
+        answer = _asked(path, encoded(_question(kind, message)), time.monotonic() + bound_s, waits)
     except OtherVersion as error:
         _LOG.error("%s", error)
         return facts_record(refusal=VERSIONS_DIFFER)
@@ -105,7 +105,7 @@ def _question(kind: str, message: Message) -> Frame:
     return Frame(kind, dict(message.content.config_records.get(FACTS_RECORD, {})))
 
 
-def _asked(path: Path, question: Frame, deadline: float, waits: Patience) -> Frame | None:
+def _asked(path: Path, question: bytes, deadline: float, waits: Patience) -> Frame | None:
     """The daemon's answer, or None where it could not be had in time. A daemon that ends while it works is asked again
     when it is back."""
     pause_s, last_seen = waits.pause_s, time.monotonic()
@@ -116,7 +116,9 @@ def _asked(path: Path, question: Frame, deadline: float, waits: Patience) -> Fra
                 connection.settimeout(max(0.1, deadline - time.monotonic()))
                 connection.connect(str(path))
                 connected = True
-                send(connection, question)
+                # Who is answered before all is said, as with "too long", is to read that answer.
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    connection.sendall(question)
                 answer = receive(connection, Limits())
         except (OSError, EOFError) as error:
             now = time.monotonic()

@@ -24,6 +24,8 @@ from more_model.errors import ExchangeError
 from more_model.exchange import ExchangeSpec, Fact
 
 VERSION = 1
+#: Names the daemon's socket to the relay; whoever starts the relay sets it.
+SOCKET_VARIABLE = "MORE_FED_SOCKET"
 _MAGIC = b"MORE"
 _HEADER = struct.Struct(">4sHIQ")
 _CHUNK_BYTES = 2**20
@@ -32,7 +34,6 @@ _TYPES = frozenset({"float32", "uint32", "uint64"})
 
 #: What the relay asks.
 WHO, TRAIN, SUM_STAGE, EVALUATE = "who", "train", "sum-stage", "evaluate"
-REQUESTS = frozenset({WHO, TRAIN, SUM_STAGE, EVALUATE})
 #: An answer to what was no question; the connection ends with it.
 MALFORMED = "malformed"
 
@@ -68,17 +69,20 @@ def limits_for(spec: ExchangeSpec) -> Limits:
     return Limits(arrays=spec.nbytes + names + 4096)
 
 
-def send(connection: socket.socket, frame: Frame) -> None:
-    """Write one frame; blocks as long as the connection's timeout says, per piece.
+def encoded(frame: Frame) -> bytes:
+    """A whole frame.
 
     Raises:
         WireError: facts that are no numbers or text, or arrays of another type.
-        OSError: the other end is gone.
     """
-    facts = _encoded(frame)
+    facts = _encoded_facts(frame)
     arrays = save({name: np.asarray(array, order="C") for name, array in frame.arrays.items()}) if frame.arrays else b""
-    connection.sendall(_HEADER.pack(_MAGIC, VERSION, len(facts), len(arrays)) + facts)
-    connection.sendall(arrays)
+    return b"".join((_HEADER.pack(_MAGIC, VERSION, len(facts), len(arrays)), facts, arrays))
+
+
+def send(connection: socket.socket, frame: Frame) -> None:
+    """Write one frame; raises WireError as `encoded`, and OSError if the other end is gone or takes too long."""
+    connection.sendall(encoded(frame))
 
 
 def receive(connection: socket.socket, limits: Limits) -> Frame:
@@ -115,7 +119,7 @@ def _exactly(connection: socket.socket, length: int) -> bytes:
     return bytes(found)
 
 
-def _encoded(frame: Frame) -> bytes:
+def _encoded_facts(frame: Frame) -> bytes:
     strange = [name for name, value in frame.facts.items() if not _is_fact(name, value)]
     strange += [name for name, array in frame.arrays.items() if array.dtype.name not in _TYPES]
     if strange:

@@ -19,22 +19,35 @@ def start(
         list[str] | None,
         typer.Option(help="User that the relay runs as; give it once for each. Without it, this user alone."),
     ] = None,
+    connect: Annotated[
+        bool, typer.Option("--connect/--no-connect", help="Hold the connection to the coordinator as well.")
+    ] = True,
+    runtime_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where the relay's starter finds the connection, on this machine.")
+    ] = 9094,
+    with_relay: Annotated[
+        bool, typer.Option("--with-relay", help="Start the relay too, as this same user; for a trial only.")
+    ] = False,
     stop_s: Annotated[
         float, typer.Option("--stop-within", min=0.0, help="Seconds that SIGTERM lets a round go on.")
     ] = 60.0,
 ) -> None:
     """Run the site's daemon: it trains when the federation asks and the policy allows, until SIGTERM, Ctrl-C or drain.
 
-    Nothing leaves without an entry in the audit log. A policy that is changed holds at once; SIGHUP reads it as well.
+    Nothing leaves without an entry in the audit log. A changed policy holds at once; SIGHUP has it read as well. What
+    was ingested since the start comes in with the next one.
 
     Example: more-client start /etc/more-fed/site.toml --relay-user more-relay
     """
     with exit_on_error():
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+        from client.daemon.companion import companions
         from client.daemon.serve import Service, serve
         from client.site_file import load_site_file
 
-        finished = serve(load_site_file(config), Service(relay_users=tuple(relay_user or ()), stop_s=stop_s))
+        file = load_site_file(config)
+        beside = companions(file, runtime_port=runtime_port, relay=with_relay) if connect else []
+        finished = serve(file, Service(relay_users=tuple(relay_user or ()), stop_s=stop_s, companions=beside))
         if not finished:
             # A thread is still training. Waiting for it would outlast the bound; the round is trained again, alike.
             logging.shutdown()

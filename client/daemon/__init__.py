@@ -7,6 +7,8 @@ protections.py  how updates are protected in a run, from policy, ledger and decl
 desk.py         one question after the other: policy, hospital, gate, answer
 sockets.py      Unix sockets, and who may come through them
 control.py      the socket of the site's people, both ends
+by_hand.py      their orders where no daemon runs
+companion.py    the connection to the coordinator, beside the daemon
 notify.py       telling systemd how the daemon is
 serve.py        all of it, running
 """

@@ -31,6 +31,7 @@ from more_model.training.settings import TrainingSettings
 
 _LOG = logging.getLogger(__name__)
 Parsed = TypeVar("Parsed")
+_LONGEST_NAME = 200
 
 
 class Unanswerable(EnvironmentFault):
@@ -98,6 +99,7 @@ class Desk:
             raise Unanswerable(f"{error.strerror or type(error).__name__}", remedy="check the disk") from error
 
     def _in_turn(self, asked: Frame) -> Frame:
+        _require_plain(str(asked.facts.get(RUN_FACT, "")))
         if asked.kind == TRAIN:
             instruction = self._at_home(_read(lambda: Instruction.from_parts(asked.facts, asked.arrays)))
             self._begin(TRAIN, instruction.run, instruction.round)
@@ -109,7 +111,7 @@ class Desk:
         if asked.kind == SUM_STAGE:
             facts = dict(asked.facts)
             run, stage = str(facts.pop(RUN_FACT, "")), str(facts.pop(STAGE_FACT, ""))
-            self._begin(f"{SUM_STAGE} {stage}", run, 0)
+            self._begin(SUM_STAGE, run, 0)
             return self._answered(run, 0, lambda: self._sum(run, SumStage(stage, facts)))
         raise WireError(f"a site is not asked {asked.kind[:40]!r}")
 
@@ -157,7 +159,8 @@ class Desk:
         )
         if refused is not None or rules.policy is None:
             return refused or Refusal(self._site.file.site, instruction.round, "no-policy")
-        self._protections.prepare(instruction, rules.policy, examples)
+        self._protections.agree(instruction)
+        self._protections.open(instruction.run, rules.policy, examples)
         return self._hospital(examples, rules.policy).answer(instruction)
 
     def _evaluate(self, question: Question) -> Outgoing:
@@ -168,6 +171,7 @@ class Desk:
         )
         if refused is not None or rules.policy is None:
             return refused or Refusal(self._site.file.site, question.round, "no-policy")
+        self._protections.open(question.run, rules.policy, examples)
         return self._hospital(examples, rules.policy).evaluate(question)
 
     def _sum(self, run: str, message: SumStage) -> Outgoing:
@@ -218,7 +222,7 @@ class Desk:
 
     def _gpu_share(self, policy: SitePolicy | None, asked: Instruction | Question) -> float:
         """On a GPU, the share of its memory that the policy gives, which torch is then held to; all of it where the
-        policy gives none."""
+        policy gives none. How much of its time training takes is nobody's to bound here."""
         name = self._site.file.device
         if isinstance(asked, Instruction):
             name = TrainingSettings.model_validate_json(asked.training).device
@@ -255,6 +259,12 @@ class Desk:
             show_site=rule.show_site,
             threads=self._site.file.threads,
         )
+
+
+def _require_plain(run: str) -> None:
+    """A run's name stands in logs, in the ledger and in status."""
+    if len(run) > _LONGEST_NAME or not run.isprintable():
+        raise WireError(f"the name of a run has at most {_LONGEST_NAME} printable characters")
 
 
 def _read(read: Callable[[], Parsed]) -> Parsed:

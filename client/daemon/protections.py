@@ -45,35 +45,33 @@ class Protections:
         self._of_run: dict[str, Protection] = {}
 
     def of_run(self, run: str) -> Protection:
-        """What protects the run; answers are kept in any case, so that a repeated question gets the same one.
+        """What protects the run, once it is open; answers are kept in any case, so that a repeated question gets the
+        same one. Raises ConfigError for a private run that is not open yet."""
+        if run not in self._of_run and (agreed := self._agreed.get(run)) is not None and agreed.privacy.on:
+            raise ConfigError(run, ["the ledger of this run is not open yet: the daemon was started again"])
+        return self._of_run.get(run, Protection(answers=self._answers))
 
-        A run that was agreed on before the daemon started is known as such only after `prepare`: until then nothing of
-        it is answered (ConfigError).
-        """
-        if run in self._of_run:
-            return self._of_run[run]
-        if (agreed := self._agreed.get(run)) is not None and agreed.privacy.on:
-            raise ConfigError(run, ["the daemon was started again; the next round of this run opens its ledger"])
-        return Protection(answers=self._answers)
+    def agree(self, instruction: Instruction) -> None:
+        """Agree to the privacy of a run at its first instruction, one that the policy allows; for later ones nothing
+        changes. Raises EnvironmentFault if it cannot be written down."""
+        if instruction.run in self._agreed:
+            return
+        agreed = Agreement(privacy_of(instruction), instruction.rounds)
+        content = {"run": instruction.run, "privacy": agreed.privacy.model_dump_json(), "rounds": agreed.rounds}
+        self._log.append(AGREED, content)
+        self._agreed[instruction.run] = agreed
 
-    def prepare(self, instruction: Instruction, policy: SitePolicy, training: Examples) -> None:
-        """Agree to the privacy of a run at its first instruction (one that ``policy`` allows), and open the ledger for
-        ``training``, the patients of now.
+    def open(self, run: str, policy: SitePolicy, training: Examples) -> None:
+        """Open the ledger for ``training``, the patients of now, where the run was agreed to be private.
 
         Raises:
             ConfigError: privacy without a declaration, or with more patients than were declared.
-            LedgerDamaged, StoreError, EnvironmentFault: ledger, key or log cannot be used.
+            LedgerDamaged, StoreError, EnvironmentFault: the ledger cannot be used.
         """
-        run = instruction.run
-        if run not in self._agreed:
-            agreed = Agreement(privacy_of(instruction), instruction.rounds)
-            content = {"run": run, "privacy": agreed.privacy.model_dump_json(), "rounds": agreed.rounds}
-            self._log.append(AGREED, content)
-            self._agreed[run] = agreed
-        agreed = self._agreed[run]
-        private = self._private(agreed, policy, training) if agreed.privacy.on else None
-        declaration = private.declaration if private is not None else None
-        self._of_run[run] = Protection(private, None, declaration, self._answers)
+        agreed = self._agreed.get(run)
+        if agreed is not None and agreed.privacy.on:
+            private = self._private(agreed, policy, training)
+            self._of_run[run] = Protection(private, None, private.declaration, self._answers)
 
     def _private(self, agreed: Agreement, policy: SitePolicy, training: Examples) -> PrivateSite:
         file, usable = self._site.file, training.trainable()

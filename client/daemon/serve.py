@@ -96,7 +96,7 @@ class Daemon:
                 self._beat = time.monotonic()
                 notify(ALIVE)
             wake.wait(period_s)
-        finished = not self._desk.busy
+        finished = not self._busy
         self._log.append("stopped", {"finished": finished})
         return finished
 
@@ -131,7 +131,11 @@ class Daemon:
         }
 
     def _over(self) -> bool:
-        return self._stop_at is not None and (not self._desk.busy or time.monotonic() >= self._stop_at)
+        return self._stop_at is not None and (not self._busy or time.monotonic() >= self._stop_at)
+
+    @property
+    def _busy(self) -> bool:
+        return self._desk.busy or self._listeners[0].answering
 
     def _gate(self, policy: Any) -> EgressGate:
         return EgressGate(self._log, policy, self._site.assembled.spec, terms=self._terms)

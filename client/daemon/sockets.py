@@ -6,6 +6,7 @@ import grp
 import logging
 import os
 import pwd
+import select
 import socket
 import stat
 import struct
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.wire import MALFORMED, Frame, Limits, OtherVersion, WireError, receive, send
+from client.wire import MALFORMED, Frame, Limits, WireError, receive, send
 from more_model.errors import ConfigError, EnvironmentFault, MoreError
 
 _LOG = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Listener:
         self._door, self._limits, self._handle = door, limits, handle
         self._free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
         self._closing = threading.Event()
+        self._counting, self._answering = threading.Lock(), 0
         self._socket = _listening(door)
         self._thread = threading.Thread(target=self._accept, name=f"listens at {door.path.name}", daemon=True)
         self._thread.start()
@@ -68,6 +70,11 @@ class Listener:
     def alive(self) -> bool:
         """Whether it still listens."""
         return self._thread.is_alive()
+
+    @property
+    def answering(self) -> bool:
+        """Whether somebody has asked and has not got the whole answer yet."""
+        return self._answering > 0
 
     def close(self) -> None:
         """Listen no more; who is being answered keeps the connection."""
@@ -96,7 +103,7 @@ class Listener:
             with connection:
                 connection.settimeout(_STALL_S)
                 if self._known(connection):
-                    self._answer(connection)
+                    self._converse(connection)
         except (OSError, EOFError) as error:
             _LOG.info("%s: a connection ended early (%s)", self._door.path.name, type(error).__name__)
         finally:
@@ -108,21 +115,39 @@ class Listener:
             _LOG.warning("%s: user %d may not come through this socket", self._door.path.name, user)
         return user in self._door.users
 
-    def _answer(self, connection: socket.socket) -> None:
+    def _converse(self, connection: socket.socket) -> None:
         try:
-            answer = self._handle(receive(connection, self._limits), lambda: _still_there(connection))
-        except OtherVersion as error:
-            _LOG.warning("%s: %s", self._door.path.name, error.cause)
-            # Its header says which version is spoken here.
-            answer = Frame(MALFORMED)
+            asked = receive(connection, self._limits)
         except WireError as error:
             _LOG.warning("%s: %s", self._door.path.name, error.cause)
-            answer = Frame(MALFORMED)
+            # Whatever version the other end speaks, the header of this says which one is spoken here.
+            send(connection, Frame(MALFORMED))
+            return
+        self._count(1)
+        try:
+            answer = self._answer(asked, connection)
+            if answer is not None:
+                send(connection, answer)
+        finally:
+            self._count(-1)
+
+    def _answer(self, asked: Frame, connection: socket.socket) -> Frame | None:
+        try:
+            return self._handle(asked, lambda: _still_there(connection))
+        except WireError as error:
+            _LOG.warning("%s: %s", self._door.path.name, error.cause)
+            return Frame(MALFORMED)
         except MoreError as error:
             # Nothing is said: whoever asked asks again.
             _LOG.error("%s: no answer: %s", self._door.path.name, error)
-            return
-        send(connection, answer)
+            return None
+        except Exception:  # noqa: BLE001 - what one brings ends that connection, never the daemon
+            _LOG.exception("%s: unexpected error", self._door.path.name)
+            return Frame(MALFORMED)
+
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self._answering += change
 
 
 def peer_user(connection: socket.socket) -> int:
@@ -132,20 +157,19 @@ def peer_user(connection: socket.socket) -> int:
 
 
 def _still_there(connection: socket.socket) -> bool:
-    try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
+    # Asked first: a socket with a timeout would wait in recv(2), whatever its flags say.
+    readable, _, _ = select.select([connection], [], [], 0)
+    return not readable or connection.recv(1, socket.MSG_PEEK) != b""
 
 
 def _listening(door: Door) -> socket.socket:
     folder = door.path.parent
-    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    _remove_former(door.path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        if not folder.exists():
+            folder.mkdir(mode=0o750, parents=True)
+            os.chown(folder, -1, -1 if door.group is None else door.group)
+        _remove_former(door.path)
         made.bind(str(door.path))
         if door.group is not None:
             os.chown(door.path, -1, door.group)
@@ -154,6 +178,9 @@ def _listening(door: Door) -> socket.socket:
     except OSError as error:
         made.close()
         raise _not_listening(door, error) from error
+    except ConfigError:
+        made.close()
+        raise
     return made
 
 
