@@ -37,7 +37,7 @@ demo: install  ## a synthetic federation on this machine: trains every arm, prin
 
 # Two halves at once, one thread each: with models this small, a second thread costs more than it brings.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
-SECOND_HALF := tests/unit/more_model tests/unit/privacy tests/unit/simulation
+SECOND_HALF := tests/e2e tests/unit/more_model tests/unit/privacy tests/unit/simulation
 
 test: install  ## the test suite (under 10 minutes on two cores)
 	@mkdir -p .pytest_cache; \
