@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -31,6 +32,7 @@ def start(
     stop_s: Annotated[
         float, typer.Option("--stop-within", min=0.0, help="Seconds that SIGTERM lets a round go on.")
     ] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Say how it ended as one JSON object.")] = False,
 ) -> None:
     """Run the site's daemon: it trains when the federation asks and the policy allows, until SIGTERM, Ctrl-C or drain.
 
@@ -48,7 +50,15 @@ def start(
         file = load_site_file(config)
         beside = companions(file, runtime_port=runtime_port, relay=with_relay) if connect else []
         finished = serve(file, Service(relay_users=tuple(relay_user or ()), stop_s=stop_s, companions=beside))
+        typer.echo(json.dumps({"event": "stopped", "finished": finished}) if as_json else _end(finished))
         if not finished:
+            sys.stdout.flush()
             # A thread is still training. Waiting for it would outlast the bound; the round is trained again, alike.
             logging.shutdown()
             os._exit(0)
+
+
+def _end(finished: bool) -> str:
+    if finished:
+        return "Stopped; nothing was left unfinished."
+    return "Stopped in the middle of a round; it is trained again, alike, after the next start."
