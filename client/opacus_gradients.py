@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from more_model.errors import ConfigError
 from more_model.evaluation.classifier import masked_bce
-from privacy.isolation import check_rows
+from privacy.isolation import batch_norm_faults, check_rows
 from privacy.unit_gradients import GradientsOfUnits, LossOfUnit, Tensors, Unit, count_units
 
 _WHERE = "private fine-tuning"
@@ -92,15 +91,8 @@ def check_classifier(module: nn.Module, made_up: Tensor, tasks: int) -> None:
 
 
 def _refuse_batch_norm(module: nn.Module) -> None:
-    """In evaluation mode it would tie nobody together, but its statistics would stay those of another task while
-    everything before it moves. Opacus lets a frozen one pass in either mode."""
-    faults = [
-        f"{name}: BatchNorm, while it trains, normalises each study by the others of its batch and keeps running "
-        "statistics of private data, which no clipping bounds and no noise covers (freezing it changes nothing). "
-        'Instead: a model with normalisation = "layer", or a linear probe, which trains one layer on frozen features'
-        for name, part in module.named_modules()
-        if isinstance(part, _BatchNorm)
-    ]
+    """Opacus lets a frozen one pass in either mode."""
+    faults = batch_norm_faults(module)
     if faults:
         raise ConfigError(
             _WHERE,

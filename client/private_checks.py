@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from client.private_bank import PublicBank
 from client.private_loss import TowersLoss, UnitModel, gradients_in_passes, parameters_beyond_passes
@@ -18,7 +17,7 @@ from more_model.errors import ConfigError
 from more_model.model.more import More
 from more_model.training.examples import Examples
 from more_model.training.views import whole_views
-from privacy.isolation import check_units
+from privacy.isolation import batch_norm_faults, check_units
 from privacy.private_step import private_parameters
 from privacy.row_gradients import RowsMixed
 from privacy.settings import PrivacySettings
@@ -33,16 +32,8 @@ _PROBED_PATIENTS = 4
 
 
 def check_batch_norm(model: More) -> None:
-    """Refuse BatchNorm, frozen or not: `module_faults` would let it pass in evaluation mode, which is no way out here,
-    as everything before it trains."""
-    faults = [
-        f"{name}: BatchNorm, while it trains, normalises each record by the others of its batch and keeps running "
-        "statistics of private data, which travel without clipping and noise; in evaluation mode those statistics "
-        'grow stale. Instead: normalisation = "layer" in the model configuration'
-        for name, part in model.named_modules()
-        if isinstance(part, _BatchNorm)
-    ]
-    if faults:
+    """Refuse (ConfigError) BatchNorm, frozen or not: see `privacy.isolation.batch_norm_faults`."""
+    if faults := batch_norm_faults(model):
         raise ConfigError(
             _WHERE,
             faults,

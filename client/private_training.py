@@ -11,24 +11,23 @@ do findings come apart. Under noise, such steps are budget thrown away.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
-from client.private_bank import PublicBank, draw_bank, embedded, tensors_of_bank
+from client.private_bank import PublicBank
 from client.private_checks import check_bank, check_batch_norm, checked_gradients, trained_modalities
-from client.private_loss import TowersLoss, UnitModel, decoupled, in_group
+from client.private_contrast import Contrast
+from client.private_loss import UnitModel
 from client.private_units import Unit, rows_of_units, unit_tensors, units_at_once
 from more_model.errors import ConfigError, RoundError
 from more_model.model.more import More
 from more_model.training.examples import Examples
 from more_model.training.settings import TrainingSettings
 from more_model.training.threads import using_threads
-from privacy.private_step import private_parameters, private_step, put_gradient
+from privacy.private_step import private_step, put_gradient
 from privacy.sampling import epoch_of_groups, poisson_draw
 from privacy.settings import PrivacySettings, Schedule
 from privacy.unit_gradients import ClippedSum, Tensors
@@ -121,24 +120,25 @@ def train_privately(
     modalities = trained_modalities(model)
     drawn: list[ClippedSum] = []
     with using_threads(training.threads), torch.autocast(device.type, enabled=False):
-        bank = _Bank(unit_model, public_bank, settings, training, {**words, "modalities": modalities})
-        gradients = checked_gradients(unit_model, bank.loss(), public_bank, settings, words)
+        bank = public_bank if settings.mode == "patient-decoupled" else None
+        contrast = Contrast(unit_model, bank, training, modalities=modalities, **words)
+        gradients = checked_gradients(unit_model, contrast.loss(), public_bank, settings, words)
         for step, numbers in enumerate(_draws(schedule, len(units), steps, charge), start=1):
             if step > 1 and (step - 1) % public_bank.refresh_every == 0:
-                bank.draw()
-            loss = bank.loss()
+                contrast.draw()
+            loss = contrast.loss()
             # A group without patients has no gradient, so it is left out.
             drawn_units = [units[number] for number in numbers if units[number]]
             private = private_step(
                 loss,
-                {**private_parameters(unit_model), **loss.public},
+                contrast.parameters(loss),
                 units_in_chunks(model, usable, drawn_units, training, words),
                 clip_norm=settings.clip_norm,
                 noise_multiplier=noise_multiplier,
                 expected_units=schedule.expected_units,
                 gradients=gradients,
             )
-            _move(unit_model, optimiser, bank.carried_back(private.gradient))
+            _move(unit_model, optimiser, contrast.carried_back(private.gradient))
             drawn.append(private.drawn)
             if on_step is not None:
                 on_step(step, steps)
@@ -186,56 +186,6 @@ def _move(model: UnitModel, optimiser: torch.optim.Optimizer, gradient: Tensors)
     put_gradient(model, gradient)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-
-
-class _Bank:
-    """The public records of a step, embedded with the model as it is, and the loss against them.
-
-    A patient's loss has a gradient in the embeddings of the bank as well. Left out, the model would gain by moving all
-    patients in one direction, away from a bank that seems to stand still and in truth follows: until everything is in
-    one place. It is clipped and noised with the rest of the patient's gradient; that the noised sum is then carried
-    back through the towers, which see public records only, costs no further privacy.
-    """
-
-    def __init__(
-        self, model: UnitModel, bank: PublicBank, settings: PrivacySettings, training: TrainingSettings, words: Any
-    ) -> None:
-        self._model, self._bank, self._training, self._words = model, bank, training, words
-        self._in_use = settings.mode == "patient-decoupled"
-        self.draw()
-
-    def draw(self) -> None:
-        """Other records from now on."""
-        device = next(self._model.parameters()).device
-        self._drawn = draw_bank(self._bank, self._training, device=device, **self._words) if self._in_use else []
-
-    def loss(self) -> TowersLoss:
-        """The loss of a unit at the model's present parameters."""
-        if not self._in_use:
-            return in_group(self._model)
-        with torch.no_grad():
-            return decoupled(self._model, embedded(self._model.model, self._drawn))
-
-    def carried_back(self, gradient: Tensors) -> dict[str, Tensor]:
-        """The private gradient in the model's parameters alone, that in the bank's embeddings carried back to them; a
-        few records at a time, which bounds memory."""
-        trained = {name: parameter for name, parameter in self._model.named_parameters() if parameter.requires_grad}
-        total = {name: gradient[name] for name in trained}
-        done: Counter[str] = Counter()
-        for records in self._drawn:
-            with torch.enable_grad():
-                made = tensors_of_bank(embedded(self._model.model, [records]))
-            ends = [(t, gradient[n][done[n] : done[n] + len(t)]) for n, t in made.items() if t.requires_grad]
-            done.update({name: len(tensor) for name, tensor in made.items()})
-            returned = torch.autograd.grad(
-                [end for end, _ in ends],
-                list(trained.values()),
-                [back for _, back in ends],
-                allow_unused=True,
-                materialize_grads=True,
-            )
-            total = {name: total[name] + back for name, back in zip(trained, returned, strict=True)}
-        return total
 
 
 def units_in_chunks(

@@ -32,14 +32,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from more_model.data.pairing import PairingRule
 from more_model.data.sources import resolve
 from more_model.data.split import SplitRule
+from more_model.enrolment import site_name_fault
 from more_model.lora_method import LoraMethod
-from more_model.settings import read_mapping, validated
+from more_model.settings import host_and_port, read_mapping, validated
 from more_model.training.words import LabelWording
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 _AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")
-_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>\d{1,5})")
 #: What the kernel takes as the path of a Unix socket, less the closing zero (unix(7)).
 _SOCKET_PATH_BYTES = 107
 
@@ -84,10 +83,7 @@ class FederationPart(_Part):
     @field_validator("address")
     @classmethod
     def _host_and_port(cls, address: str) -> str:
-        found = _ADDRESS.fullmatch(address)
-        if found is None or not 0 < int(found["port"]) < 65536:
-            raise ValueError("give host:port, without https:// and without a path")
-        return address
+        return host_and_port(address)
 
     @field_validator("ca_fingerprint")
     @classmethod
@@ -249,8 +245,8 @@ class SiteFile(_Part):
 
 def plain_name(name: str) -> str:
     """A name that can stand in paths, logs and certificates; raises ValueError for another."""
-    if not _NAME.fullmatch(name):
-        raise ValueError("use letters, digits, dot, dash and underscore, at most 64, starting with a letter or digit")
+    if (fault := site_name_fault(name)) is not None:
+        raise ValueError(fault)
     return name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from more_model.errors import ConfigError
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>\d{1,5})")
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -54,6 +57,18 @@ def validated(
         ]
         faults = [_sentence(item) for item in items]
         raise ConfigError(where, faults, remedy="correct all of them; nothing has been read or written") from error
+
+
+def host_and_port(address: str) -> str:
+    """``address`` as it is, for validators of settings.
+
+    Raises:
+        ValueError: it is not host:port.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None or not 0 < int(found["port"]) < 65536:
+        raise ValueError("give host:port, without https:// and without a path")
+    return address
 
 
 def load_settings(kind: type[Settings], path: Path) -> Settings:

@@ -49,6 +49,21 @@ def module_faults(module: nn.Module) -> tuple[str, ...]:
     return tuple(faults)
 
 
+def batch_norm_faults(module: nn.Module) -> tuple[str, ...]:
+    """Every BatchNorm, frozen or not and in either mode; one sentence each.
+
+    `module_faults` lets one in evaluation mode pass. Where everything before it trains that is no way out: its
+    statistics would stay those of what went before.
+    """
+    return tuple(
+        f"{name}: BatchNorm, while it trains, normalises each record by the others of its batch and keeps running "
+        "statistics of private data, which no clipping bounds and no noise covers (freezing it changes nothing); in "
+        'evaluation mode those statistics grow stale. Instead: normalisation = "layer" in the model configuration'
+        for name, part in module.named_modules()
+        if isinstance(part, (_BatchNorm, nn.SyncBatchNorm))
+    )
+
+
 def parameter_faults(
     module: nn.Module, loss_of_unit: LossOfUnit, parameters: Tensors, probes: Iterable[Unit]
 ) -> tuple[str, ...]:

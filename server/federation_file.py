@@ -13,7 +13,6 @@ Everything else has a default; relative paths are taken from the file's folder.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -25,7 +24,7 @@ from more_model.data.study import Modality
 from more_model.enrolment import site_name_fault
 from more_model.errors import ConfigError
 from more_model.lora_method import LoraMethod, fault_of_round_count
-from more_model.settings import read_mapping, validated
+from more_model.settings import host_and_port, read_mapping, validated
 from more_model.training.settings import TrainingSettings
 from privacy.rounds import is_patient_mode, round_plan
 from privacy.secure_sum.compatibility import Choices, conflicts
@@ -36,7 +35,6 @@ from server.authority import AuthorityFolder
 from server.rounds import RoundSettings
 
 NAME = "federation.toml"
-_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>\d{1,5})")
 
 
 def _located(path: object, info: ValidationInfo) -> object:
@@ -165,10 +163,7 @@ class FederationFile(_Part):
     @field_validator("public_address")
     @classmethod
     def _host_and_port(cls, address: str) -> str:
-        found = _ADDRESS.fullmatch(address)
-        if found is None or not 0 < int(found["port"]) < 65536:
-            raise ValueError("give host:port, without https:// and without a path")
-        return address
+        return host_and_port(address)
 
     @field_validator("sites")
     @classmethod

@@ -118,56 +118,45 @@ def _sums(settings: SumSettings, sites: int, rounds: Sequence[RoundRecord]) -> d
 
 def _curve(bench: Workbench, outcomes: Mapping[str, Outcome], curve: Mapping[str, Outcome]) -> list[dict[str, Any]]:
     """From no privacy over the budgets, falling, to public data only. Points whose arm was not trained are left out."""
-    config, base = bench.config, outcomes.get("base")
-    open_arm = curve.get(WITHOUT_PRIVACY)
-    found = {**curve, "federated": outcomes.get("federated")}
-    points = []
-    for arm in dict.fromkeys((WITHOUT_PRIVACY, "federated", *curve_arms(config))):
-        outcome = found.get(arm)
-        if outcome is None or base is None:
-            continue
-        plans = bench.protection(arm).plans
-        epsilon = weakest({site: plan.claim() for site, plan in plans.items()}).result.epsilon if plans else None
-        target = bench.protection(arm).privacy.target_epsilon
-        gain = compare(
-            outcome.scores.zero_shot,
-            base.scores.zero_shot,
-            replicates=config.evaluation.replicates,
-            seed=config.seed,
-        )
-        points.append(
-            {
-                "epsilon": None if epsilon is None else (target or epsilon),
-                "arm": arm,
-                "macro_auroc": outcome.table["macro_auroc"],
-                "ci95": outcome.table["ci95"],
-                "gain": {"macro_auroc": gain["macro_auroc"], "ci95": gain.get("ci95")},
-                "share_of_gain": None
-                if open_arm is None or outcome is open_arm
-                else share_of_gain(
-                    outcome.scores.zero_shot,
-                    open_arm.scores.zero_shot,
-                    base.scores.zero_shot,
-                    replicates=config.evaluation.replicates,
-                    seed=config.seed,
-                ),
-                "noise_multiplier": {site: plan.noise_multiplier for site, plan in plans.items()} or None,
-            }
-        )
+    base = outcomes.get("base")
+    if base is None:
+        return []
+    found = {**curve, **{name: outcome for name, outcome in outcomes.items() if name == "federated"}}
+    arms = dict.fromkeys(arm for arm in (WITHOUT_PRIVACY, "federated", *curve_arms(bench.config)) if arm in found)
+    points = [_point(bench, arm, found[arm], base, curve.get(WITHOUT_PRIVACY)) for arm in arms]
     points.sort(key=lambda point: -np.inf if point["epsilon"] is None else -point["epsilon"])
-    if base is not None:
-        points.append(
-            {
-                "epsilon": 0,
-                "arm": "base",
-                "macro_auroc": base.table["macro_auroc"],
-                "ci95": base.table["ci95"],
-                "gain": None,
-                "share_of_gain": None,
-                "noise_multiplier": None,
-            }
-        )
-    return points
+    public = {"epsilon": 0, "arm": "base", **_figure(base), "gain": None, "share_of_gain": None}
+    return [*points, {**public, "noise_multiplier": None}]
+
+
+def _point(bench: Workbench, arm: str, outcome: Outcome, base: Outcome, without: Outcome | None) -> dict[str, Any]:
+    agreed = bench.protection(arm)
+    draws: dict[str, Any] = {"replicates": bench.config.evaluation.replicates, "seed": bench.config.seed}
+    mine, public = outcome.scores.zero_shot, base.scores.zero_shot
+    gain = compare(mine, public, **draws)
+    share = None
+    if without is not None and outcome is not without:
+        share = share_of_gain(mine, without.scores.zero_shot, public, **draws)
+    return {
+        "epsilon": _budget(agreed),
+        "arm": arm,
+        **_figure(outcome),
+        "gain": {"macro_auroc": gain["macro_auroc"], "ci95": gain.get("ci95")},
+        "share_of_gain": share,
+        "noise_multiplier": {site: plan.noise_multiplier for site, plan in agreed.plans.items()} or None,
+    }
+
+
+def _budget(agreed: ArmProtection) -> float | None:
+    """The epsilon that was asked for, or else the one that the noise gives; None without privacy."""
+    if not agreed.plans:
+        return None
+    spent = weakest({site: plan.claim() for site, plan in agreed.plans.items()}).result.epsilon
+    return agreed.privacy.target_epsilon or spent
+
+
+def _figure(outcome: Outcome) -> dict[str, Any]:
+    return {"macro_auroc": outcome.table["macro_auroc"], "ci95": outcome.table["ci95"]}
 
 
 def share_of_gain(mine: Arm, without: Arm, public: Arm, *, replicates: int, seed: int) -> dict[str, Any] | None:

@@ -17,15 +17,15 @@ import torch
 from torch import nn
 
 from client.audit.site import AuditedSite, Recipe
-from client.private_bank import embed_bank
-from client.private_loss import UnitModel, decoupled, in_group
+from client.private_contrast import Contrast
+from client.private_loss import UnitModel
 from client.private_units import Unit, tensors_of
 from more_model.model.more import More
 from more_model.training.examples import Examples, make_batch
 from more_model.training.loop import batch_terms
 from more_model.training.threads import using_threads
 from more_model.training.views import TextView, whole_views
-from privacy.private_step import private_parameters, private_step
+from privacy.private_step import private_step
 from privacy.unit_gradients import gradients_one_by_one
 
 Gradients = dict[str, npt.NDArray[np.float64]]
@@ -80,7 +80,7 @@ def private_words(recipe: Recipe) -> str | None:
 
 def private_gradients(model: More, step: Step, names: Sequence[str], site: AuditedSite) -> Gradients:
     """The same parameters' share of a private step on the same examples: each patient (or group) clipped, all summed,
-    noised and divided by the number of units."""
+    noised and divided by the number of units, the bank's share carried back, as `train_privately` does."""
     recipe = site.recipe
     assert recipe.bank is not None  # private_words says whether to call this
     unit_model = UnitModel(model)
@@ -88,19 +88,19 @@ def private_gradients(model: More, step: Step, names: Sequence[str], site: Audit
     grouped = recipe.privacy.mode in {"patient-groups", "patient-shuffled"}
     size = recipe.privacy.group_size if grouped else 1
     with using_threads(site.threads):
-        loss = in_group(unit_model)
-        if not grouped:
-            loss = decoupled(unit_model, embed_bank(model, recipe.bank, recipe.training, **site.words))
+        contrast = Contrast(unit_model, None if grouped else recipe.bank, recipe.training, **site.words)
+        loss = contrast.loss()
         private = private_step(
             loss,
-            private_parameters(unit_model),
+            contrast.parameters(loss),
             _units(step, size, next(model.parameters()).device, site.words),
             clip_norm=clip_norm,
             noise_multiplier=noise,
             expected_units=max(1.0, len(step.rows) / size),
             gradients=gradients_one_by_one,
         )
-    return {name: private.gradient[f"model.{name}"].cpu().double().numpy() for name in names}
+        gradient = contrast.carried_back(private.gradient)
+    return {name: gradient[f"model.{name}"].cpu().double().numpy() for name in names}
 
 
 def name_of(model: nn.Module, parameter: nn.Parameter) -> str:

@@ -103,16 +103,18 @@ def proxy_for(host: str) -> SplitResult | None:
     text = named.get("https") or named.get("all")
     if not text or proxy_bypass(host):
         return None
-    try:
-        proxy = urlsplit(text if "://" in text else f"http://{text}")
-        if proxy.hostname and proxy.port != 0:
-            return proxy
-    except ValueError:
-        pass
-    raise EnvironmentFault(
+    no_proxy = EnvironmentFault(
         "HTTPS_PROXY (or ALL_PROXY) is no URL of a proxy.",
         remedy="set it to http://HOST:PORT, or unset it",
     )
+    try:
+        proxy = urlsplit(text if "://" in text else f"http://{text}")
+        usable = bool(proxy.hostname) and proxy.port != 0
+    except ValueError as error:
+        raise no_proxy from error
+    if not usable:
+        raise no_proxy
+    return proxy
 
 
 def shown(proxy: SplitResult) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from client.private_bank import PublicBank
     from more_model.model.more import More
     from more_model.training.examples import Examples
 
@@ -99,3 +100,43 @@ def toy_site() -> Callable[..., Examples]:
         return Examples.of(triplets, ToyArrays(np.array(xrays), np.array(ecgs, dtype=np.float16)))
 
     return build
+
+
+@pytest.fixture
+def bank(toy_site: Callable[..., Examples]) -> PublicBank:
+    """Eight public patients."""
+    from client.private_bank import PublicBank
+
+    return PublicBank(toy_site([1] * 8, site="public"))
+
+
+@pytest.fixture
+def train(small_model: Callable[..., More], small_tokenizer: Any, bank: PublicBank) -> Callable[..., Any]:
+    """Train a fresh model; plain gradient descent with rate 1 and hardly any noise unless told otherwise, so that one
+    step shows its gradient; nothing is drawn of the texts. Returns the model and the report."""
+    import torch
+
+    from client.private_training import PrivateReport, train_privately
+    from more_model.training.settings import TrainingSettings
+    from privacy.settings import PrivacySettings, schedule
+
+    usual = PrivacySettings(
+        mode="patient-decoupled", noise_multiplier=1.0, delta=1e-3, sampling_rate=1.0, clip_norm=0.5
+    )
+    keywords = {
+        "steps": 1, "noise_multiplier": 1e-7, "site_key": b"a key of one site, for tests only", "max_tokens": 64,
+        "training": TrainingSettings(joint_probability=1.0, sentence_probability=0.0, threads=1),
+        "tokenizer": small_tokenizer, "charge": lambda _: None,
+    }  # fmt: skip
+
+    def run(examples: Any, settings: PrivacySettings | None = None, **more: Any) -> tuple[More, PrivateReport]:
+        settings = settings or usual
+        model = more.pop("model", None) or small_model()
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimiser = more.pop("optimiser", lambda parameters: torch.optim.SGD(parameters, lr=1.0))(trained)
+        patients = len({triplet.patient_id for triplet in examples.triplets})
+        planned = more.pop("planned", None) or schedule(settings, patients)
+        used = more.pop("bank", bank)
+        return model, train_privately(model, optimiser, examples, used, settings, planned, **{**keywords, **more})
+
+    return run

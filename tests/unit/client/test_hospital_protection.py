@@ -17,14 +17,18 @@ from client.hospital import Hospital
 from client.private_bank import PublicBank
 from client.private_site import Declaration, declare, open_private_site
 from client.protection import Protection
+from client.secure_round import SumAgreement, SumParticipant
 from client.stored_answers import StoredAnswers
 from more_model.base import Assembled
 from more_model.data.study import Modality
 from more_model.errors import ConfigError
-from more_model.exchange import Fingerprint, Instruction, Refusal, TensorDict, Update
+from more_model.exchange import Fingerprint, Instruction, Joined, Refusal, TensorDict, Update
 from more_model.model.inventory import exchange_spec, export_tensors
 from more_model.training.settings import TrainingSettings
 from privacy.rounds import RoundPlan, round_plan
+from privacy.secure_sum.identity import Identity, Roster
+from privacy.secure_sum.masked_rounds import MaskedRoundsFolder
+from privacy.secure_sum.settings import PublicWeights, SumInvitation, SumSettings, make_plan, make_terms
 from privacy.settings import PrivacySettings
 
 if TYPE_CHECKING:
@@ -210,6 +214,33 @@ def test_privacy_asked_of_a_site_that_agreed_to_none_is_refused(site: Site) -> N
 def test_a_secure_sum_that_nobody_agreed_to_is_refused(site: Site) -> None:
     refusal = site.hospital().answer(site.instruction(secure_sum="{}"))
     assert isinstance(refusal, Refusal) and site.charged() == 0
+
+
+@pytest.mark.parametrize(
+    "changes", [{"round": 2}, {"run": "another"}, {"agreement": "0" * 64}, {"minimum_contributors": 2}], ids=str
+)
+def test_terms_of_a_sum_are_looked_at_before_anything_is_paid(site: Site, changes: dict[str, Any]) -> None:
+    settings, weights = SumSettings(), PublicWeights({"north": 12.0, "south": 12.0, "west": 12.0})
+    identity = Identity.generate()
+    rounds = MaskedRoundsFolder(site.folder / "masked")
+    agreement = SumAgreement(settings, weights, SETTINGS, 0.0)
+    sums = SumParticipant("north", identity, Roster({"north": identity.public()}), agreement, rounds)
+    plain = site.hospital().protection_of("trial")
+    hospital = replace(site.hospital(), protection_of=lambda _run: replace(plain, sums=sums))
+    spec = exchange_spec(site.model)
+    plan = make_plan(settings, spec, SETTINGS, weights, 0.0)
+    terms = make_terms(
+        settings, plan, run="trial", number=1, sites=tuple(weights.of_site), fingerprint_digest=FINGERPRINT.digest()
+    )
+    asked = SumInvitation(settings, weights, 0.0, replace(terms, **changes)).to_json()
+    assert isinstance(hospital.answer(site.instruction(secure_sum=asked)), Refusal)
+    assert site.charged() == 0
+    sound = SumInvitation(settings, weights, 0.0, terms).to_json()
+    assert isinstance(hospital.answer(site.instruction(secure_sum=sound)), Joined)
+    assert site.charged() == site.plan.accounted_steps
+    rounds.claim("trial", 1)
+    assert isinstance(hospital.answer(site.instruction(seed=4, secure_sum=sound)), Refusal)
+    assert site.charged() == site.plan.accounted_steps
 
 
 def test_a_tower_of_an_undeclared_modality_stays_as_it_was(site: Site) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 
 from client.private_bank import PublicBank, draw_bank, embed_bank, embedded, tensors_of_bank
 from client.private_loss import UnitModel, decoupled, gradients_in_passes, in_group
-from client.private_training import PrivateReport, train_privately
 from client.private_units import rows_of_patients, rows_of_units, unit_tensors
 from more_model.data.study import Modality
 from more_model.errors import ConfigError, RoundError
@@ -29,39 +27,11 @@ from privacy.unit_gradients import ClippedSum, clipped_sum, unit_of
 KEY = b"a key of one site, for tests only"
 #: Nothing is drawn of the texts, so that two trainings can be compared.
 PLAIN = TrainingSettings(joint_probability=1.0, sentence_probability=0.0, threads=1)
-ALMOST_NO_NOISE = 1e-7
 
 
 def private(mode: str = "patient-decoupled", **more: Any) -> PrivacySettings:
     usual = {"noise_multiplier": 1.0, "delta": 1e-3, "sampling_rate": 1.0, "clip_norm": 0.5}
     return PrivacySettings(mode=mode, **{**usual, **more})
-
-
-@pytest.fixture
-def bank(toy_site: Any) -> PublicBank:
-    return PublicBank(toy_site([1] * 8, site="public"))
-
-
-@pytest.fixture
-def train(small_model: Any, small_tokenizer: Any, bank: PublicBank) -> Callable[..., Any]:
-    """Train a fresh model; plain gradient descent with rate 1 unless told otherwise, so that one step shows its
-    gradient. Returns the model and the report."""
-
-    def run(examples: Any, settings: PrivacySettings | None = None, **more: Any) -> tuple[Any, PrivateReport]:
-        settings = settings or private()
-        model = more.pop("model", None) or small_model()
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimiser = more.pop("optimiser", lambda parameters: torch.optim.SGD(parameters, lr=1.0))(trained)
-        patients = len({triplet.patient_id for triplet in examples.triplets})
-        planned = more.pop("planned", None) or schedule(settings, patients)
-        keywords = {
-            "steps": 1, "noise_multiplier": ALMOST_NO_NOISE, "site_key": KEY, "training": PLAIN, "max_tokens": 64,
-            "tokenizer": small_tokenizer, "charge": lambda _: None,
-        }  # fmt: skip
-        used_bank = more.pop("bank", bank)
-        return model, train_privately(model, optimiser, examples, used_bank, settings, planned, **{**keywords, **more})
-
-    return run
 
 
 def trained_vector(model: Any) -> torch.Tensor:
@@ -176,7 +146,7 @@ def test_one_patient_less_moves_the_sum_by_no_more_than_declared(
 def test_what_a_site_has_does_not_decide_which_public_records_it_is_contrasted_with(
     train: Any, small_model: Any, toy_site: Any, bank: PublicBank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import client.private_training
+    import client.private_contrast
 
     asked: list[Any] = []
 
@@ -184,7 +154,7 @@ def test_what_a_site_has_does_not_decide_which_public_records_it_is_contrasted_w
         asked.append(keywords["modalities"])
         return draw_bank(*arguments, **keywords)
 
-    monkeypatch.setattr(client.private_training, "draw_bank", noted)
+    monkeypatch.setattr(client.private_contrast, "draw_bank", noted)
     everything = toy_site([1] * 4)
     pictures = replace(everything, triplets=tuple(replace(t, ecg=None, ecg_report=None) for t in everything.triplets))
     for examples in (everything, pictures):
@@ -346,7 +316,7 @@ def test_patients_of_the_same_words_are_no_negatives(small_model: Any, toy_site:
 def test_the_bank_is_drawn_anew_as_often_as_asked(
     train: Any, toy_site: Any, bank: PublicBank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import client.private_training
+    import client.private_contrast
 
     calls: list[int] = []
 
@@ -354,7 +324,7 @@ def test_the_bank_is_drawn_anew_as_often_as_asked(
         calls.append(1)
         return draw_bank(*arguments, **keywords)
 
-    monkeypatch.setattr(client.private_training, "draw_bank", noted)
+    monkeypatch.setattr(client.private_contrast, "draw_bank", noted)
     train(toy_site([1] * 2), bank=replace(bank, refresh_every=2, negatives=4), steps=5)
     assert len(calls) == 3
 
@@ -377,62 +347,6 @@ def test_batch_norm_is_refused_with_the_reason(train: Any, small_model: Any, toy
 def test_a_mode_without_patients_is_refused(train: Any, toy_site: Any) -> None:
     with pytest.raises(ConfigError, match='mode "none"'):
         train(toy_site([1] * 4), PrivacySettings(), planned=Schedule(4, 1.0, 4.0))
-
-
-def shuffled(expected_patients: float = 8) -> PrivacySettings:
-    return PrivacySettings(
-        mode="patient-shuffled", clip_norm=0.5, noise_multiplier=1.0, delta=1e-3, expected_patients=expected_patients
-    )
-
-
-def test_shuffled_sees_every_group_once_an_epoch_and_pays_by_the_epoch(
-    train: Any, toy_site: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import client.private_training
-
-    seen: list[list[frozenset[str]]] = []
-    examples, events = toy_site([1] * 24), []
-    of_rows = client.private_training.unit_tensors
-
-    def noted(examples: Any, units: Any, *rest: Any, **more: Any) -> Any:
-        seen.append([frozenset(examples.triplets[row].patient_id for row in rows) for rows in units])
-        return of_rows(examples, units, *rest, **more)
-
-    monkeypatch.setattr(client.private_training, "unit_tensors", noted)
-    _, report = train(
-        examples,
-        shuffled(),
-        steps=6,
-        charge=lambda epoch: events.append(f"epoch {epoch}"),
-        on_step=lambda done, _: events.append(f"step {done}"),
-    )
-    assert events == ["epoch 1", "step 1", "step 2", "step 3", "epoch 2", "step 4", "step 5", "step 6"]
-    groups = {frozenset(group) for step in seen for group in step}
-    everybody = sorted(patient for group in groups for patient in group)
-    assert everybody == sorted(f"north-{patient}" for patient in range(24))  # groups do not overlap
-    for epoch in (seen[:3], seen[3:]):
-        assert sorted(map(sorted, (group for step in epoch for group in step))) == sorted(map(sorted, groups))
-    assert (report.mode, report.steps, report.epochs, report.expected_units) == ("patient-shuffled", 6, 2, 2.0)
-    assert report.counts.units == 2 * len(groups)
-
-
-def test_shuffled_takes_whole_epochs_only(train: Any, toy_site: Any) -> None:
-    charged: list[int] = []
-    with pytest.raises(ConfigError, match="steps 4: patient-shuffled is accounted by epochs, of 3 steps each"):
-        train(toy_site([1] * 24), shuffled(), steps=4, charge=charged.append)
-    assert charged == []
-
-
-def test_a_refused_epoch_leaves_the_epochs_before(train: Any, small_model: Any, toy_site: Any) -> None:
-    model, done = small_model(), []
-
-    def charge(epoch: int) -> None:
-        if epoch == 2:
-            raise RoundError("the budget is used up")
-
-    with pytest.raises(RoundError, match="used up"):
-        train(toy_site([1] * 24), shuffled(), model=model, steps=6, charge=charge, on_step=lambda n, _: done.append(n))
-    assert done == [1, 2, 3]
 
 
 def test_a_bank_that_is_not_public_or_too_small_is_refused(train: Any, toy_site: Any) -> None:
