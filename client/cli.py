@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from client.commands.audit_verify import audit_verify
+from client.commands.card import card
 from client.commands.drain import drain
 from client.commands.init import init
+from client.commands.ledger import ledger
+from client.commands.page import page
 from client.commands.pause import pause
 from client.commands.policy import policy
 from client.commands.preflight import preflight
 from client.commands.receive import receive
+from client.commands.relay import relay
 from client.commands.resume import resume
 from client.commands.start import start
 from client.commands.status import status
@@ -41,14 +45,18 @@ audit.command("verify")(audit_verify)
 app.add_typer(audit, name="audit")
 app.add_typer(policy, name="policy")
 app.command()(init)
+app.command()(card)
 app.command()(preflight)
 app.command()(receive)
 app.command()(start)
+app.command()(relay)
 app.command()(status)
 app.command()(pause)
 app.command()(resume)
 app.command()(drain)
 app.command()(withdraw)
+app.command()(page)
+app.command()(ledger)
 
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the site store.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -97,6 +105,7 @@ def ingest(
 
     A study in whose report, header or picture something may name somebody is withheld: it counts as refused, and
     nothing of it is stored. Counts are printed, never what was found; more-privacy scan --show says where to look.
+    A stored study whose file has changed is never replaced: the newer version is quarantined.
 
     Example: more-client ingest SOURCES.toml --store /srv/more/store --site north
     """
@@ -240,6 +249,7 @@ def _ingest_text(site: str, read: Mapping[str, int], report: IngestReport) -> st
         ]
     if report.nan_samples:
         lines += ["", f"Missing ECG samples filled: {report.nan_samples}"]
+    lines += list(_source_lines(report))
     if report.changed:
         lines += [
             "",
@@ -247,3 +257,22 @@ def _ingest_text(site: str, read: Mapping[str, int], report: IngestReport) -> st
             "it has: ingest into a new folder to take the change over.",
         ]
     return "\n".join(lines)
+
+
+def _source_lines(report: IngestReport) -> Iterator[str]:
+    def listed(counts: Mapping[str, int]) -> str:
+        return ", ".join(f"{count} {modality}" for modality, count in counts.items())
+
+    if report.source_changed:
+        yield ""
+        yield (
+            f"Changed since they were stored: {listed(report.source_changed)}. The newer versions are quarantined "
+            "(quarantine.jsonl in the store lists them) and the store keeps what it has: ingest into a new folder to "
+            "take the change over."
+        )
+    if report.source_gone:
+        yield ""
+        yield (
+            f"Stored, and no longer among the sources: {listed(report.source_gone)} (sources.jsonl in the store lists "
+            "them). They are used as before; more-client withdraw takes a patient out."
+        )

@@ -15,6 +15,7 @@ from typing import Any
 
 from more_model.data.gate import NOT_DEIDENTIFIED, gate_name
 from more_model.data.pairing import PairingRule, pair
+from more_model.data.source_notes import CHANGED, SourceNotes
 from more_model.data.store import SiteStore, StoredStudy
 from more_model.data.store_files import read_gate
 from more_model.data.study import Modality, Split, Triplet
@@ -40,7 +41,7 @@ class DataReport:
     ``triplets``: by the modalities present. ``missing``: triplets that lack a part. ``left_out``: what pairing could
     not use. ``quarantine``: studies per reason. ``deidentification``: the check for identifiers that the studies
     passed. ``withheld``: studies that it kept out, per kind of finding. ``labels``: over X-rays and ECGs.
-    ``corrections``: studies per code.
+    ``corrections``: studies per code. ``gone``: stored studies that the last ingest found no source of any more.
     """
 
     site: str
@@ -56,6 +57,7 @@ class DataReport:
     withheld: Mapping[str, Shown]
     labels: Mapping[str, LabelCounts]
     corrections: Mapping[str, Shown]
+    gone: Mapping[str, Shown]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -72,20 +74,22 @@ def data_report(folder: Path, rule: PairingRule, *, minimum_count: int = 5) -> D
     kinds = {kind: result.counts.get(kind, 0) for kind in ("xray-and-ecg", "xray-only", "ecg-only")}
     others = {name: count for name, count in result.counts.items() if name not in {*kinds, "triplets", "patients"}}
     refusals = Counter(f"{entry.modality.value}: {entry.reason}" for entry in store.quarantine.values())
+    notes, keys = SourceNotes.read(folder), store.keys()
+    refusals |= Counter({f"{kind}: {CHANGED}": count for kind, count in notes.changed(keys).items()})
     corrections = Counter(kind for record in records for kind in _correction_kinds(record))
     found = Counter(kind for entry in store.quarantine.values() for kind in entry.found)
     quarantine = suppressed(dict(sorted(refusals.items())), minimum_count)
     studies = Counter(record.modality.value for record in records)
     triplets = _triplets_shown(kinds, minimum_count)
     missing = _missing_shown(result.triplets, triplets, minimum_count)
-    left_out = {name: _shown(count, minimum_count) for name, count in sorted(others.items()) if count}
+    left_out = {name: visible(count, minimum_count) for name, count in sorted(others.items()) if count}
     linked = [*triplets.values(), *missing.values(), *left_out.values()]
-    show_totals = _shown if all(isinstance(count, int) for count in linked) else _hidden
+    show_totals = visible if all(isinstance(count, int) for count in linked) else _hidden
     return DataReport(
         site=store.site,
         pairing=rule.model_dump(mode="json"),
         minimum_count=minimum_count,
-        patients=_shown(len(patients), minimum_count),
+        patients=visible(len(patients), minimum_count),
         studies={modality.value: show_totals(studies[modality.value], minimum_count) for modality in Modality},
         triplets=triplets,
         missing=missing,
@@ -94,14 +98,15 @@ def data_report(folder: Path, rule: PairingRule, *, minimum_count: int = 5) -> D
         deidentification=gate_name(read_gate(folder)),
         withheld=_withheld_shown(dict(sorted(found.items())), quarantine, minimum_count),
         labels=_labels(records, minimum_count),
-        corrections={name: _shown(count, minimum_count) for name, count in sorted(corrections.items())},
+        corrections={name: visible(count, minimum_count) for name, count in sorted(corrections.items())},
+        gone={kind: visible(count, minimum_count) for kind, count in sorted(notes.gone(keys).items())},
     )
 
 
 def suppressed(parts: Mapping[str, int], minimum_count: int) -> dict[str, Shown]:
     """The parts of one whole with small ones hidden, and a second one where subtraction would give the first away."""
     small = [name for name, count in parts.items() if 0 < count < minimum_count]
-    shown: dict[str, Shown] = {name: _shown(count, minimum_count) for name, count in parts.items()}
+    shown: dict[str, Shown] = {name: visible(count, minimum_count) for name, count in parts.items()}
     others = [name for name, count in parts.items() if count and name not in small]
     if len(small) == 1 and others:
         shown[min(others, key=lambda name: parts[name])] = "hidden"
@@ -124,6 +129,7 @@ def render(report: DataReport) -> str:
         "Quarantined": report.quarantine,
         "Withheld because they may name somebody": report.withheld,
         "Corrected by the readers": report.corrections,
+        "Stored, and no longer among the sources": report.gone,
     }
     for title, counts in blocks.items():
         lines += ["", title, *(_columns(counts) or ["  none"])]
@@ -151,18 +157,19 @@ def _correction_kinds(record: StoredStudy) -> set[str]:
     return {code.partition(":")[0] for code in record.corrections}
 
 
-def _shown(count: int, minimum_count: int) -> Shown:
+def visible(count: int, minimum_count: int) -> Shown:
+    """A count by itself, hidden where it is small."""
     return f"<{minimum_count}" if 0 < count < minimum_count else count
 
 
 def _hidden(count: int, minimum_count: int) -> Shown:
-    return "hidden" if count >= minimum_count else _shown(count, minimum_count)
+    return "hidden" if count >= minimum_count else visible(count, minimum_count)
 
 
 def _triplets_shown(kinds: Mapping[str, int], minimum_count: int) -> dict[str, Shown]:
     # Where every patient has one triplet the number of patients is their sum, so one visible part beside a small one
     # narrows it: all are shown or none.
-    show = _hidden if any(0 < count < minimum_count for count in kinds.values()) else _shown
+    show = _hidden if any(0 < count < minimum_count for count in kinds.values()) else visible
     return {name: show(count, minimum_count) for name, count in kinds.items()}
 
 
@@ -170,11 +177,11 @@ def _withheld_shown(found: Mapping[str, int], quarantine: Mapping[str, Shown], m
     # The same studies as in the quarantine, divided another way: one side would give the other away.
     others = [count for reason, count in quarantine.items() if reason.endswith(f": {NOT_DEIDENTIFIED}")]
     small = any(count < minimum_count for count in found.values()) or not all(isinstance(n, int) for n in others)
-    return {kind: (_hidden if small else _shown)(count, minimum_count) for kind, count in found.items()}
+    return {kind: (_hidden if small else visible)(count, minimum_count) for kind, count in found.items()}
 
 
 def _missing_shown(triplets: Sequence[Triplet], kinds: Mapping[str, Shown], minimum_count: int) -> dict[str, Shown]:
-    show = _shown if all(isinstance(count, int) for count in kinds.values()) else _hidden
+    show = visible if all(isinstance(count, int) for count in kinds.values()) else _hidden
     unreported = {name: show(count, minimum_count) for name, count in _unreported(triplets).items()}
     return {"no X-ray": kinds["ecg-only"], "no ECG": kinds["xray-only"], **unreported}
 

@@ -1,14 +1,15 @@
-"""The app that Flower starts at a hospital: it passes every message to the hospital's daemon over a Unix socket.
+"""The app that answers for a hospital: it passes every message to the hospital's daemon over a Unix socket.
 
-It holds no data and no model, and runs as a user who may reach nothing else of the site. Whatever bundle takes its
-place sees what was going to leave anyway: the daemon decides what that is.
+It holds no data and no model, and runs as a user who may reach nothing else of the site
+(`client.flower_relay_service`). With each question goes the digest of the bundle that Flower brought with the run: the
+daemon decides whether it answers such a run.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,9 +21,9 @@ from flwr.clientapp import ClientApp
 
 from client.flower_messages import facts_record, parts, tensors_record
 from client.wire import (
+    BUNDLE_FACT,
     EVALUATE,
     MALFORMED,
-    SOCKET_VARIABLE,
     SUM_STAGE,
     TRAIN,
     WHO,
@@ -39,6 +40,7 @@ from more_model.exchange import FACTS_RECORD, SUM_ACTION
 _LOG = logging.getLogger(__name__)
 #: What the relay says for itself; nothing of the site is in it.
 UNREACHABLE, NOT_UNDERSTOOD, VERSIONS_DIFFER = "daemon-unreachable", "daemon-did-not-understand", "wire-versions-differ"
+STOPPED = "relay-stopped"
 _WITH_TENSORS = ("update", "sum-stage")
 
 
@@ -54,14 +56,51 @@ class Patience:
     longest_pause_s: float = 5.0
 
 
-def build_relay(socket_of: Callable[[Context], Path], patience: Patience | None = None) -> ClientApp:
+class Line:
+    """The way to the daemon while one question is out; another thread may cut it, and the wait is over."""
+
+    def __init__(self) -> None:
+        self._cut = threading.Event()
+        self._connection: socket.socket | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self._cut.is_set()
+
+    def cut(self) -> None:
+        """Wait no more, now and later."""
+        self._cut.set()
+        if self._connection is not None:
+            with suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
+
+    def carries(self, connection: socket.socket) -> None:
+        """The answer comes over this connection, which is connected; raises EOFError where the line is cut."""
+        self._connection = connection
+        # After the line above: whoever cuts meanwhile either finds the connection or is seen here.
+        if self.is_cut:
+            raise EOFError
+
+    def pause(self, pause_s: float) -> None:
+        """Wait so long, or until the line is cut."""
+        self._cut.wait(pause_s)
+
+
+def build_relay(
+    socket_of: Callable[[Context], Path], bundle: str, patience: Patience | None = None, line: Line | None = None
+) -> ClientApp:
     """A ClientApp that answers what the daemon behind ``socket_of`` of its node answers; where there is no answer, a
-    refusal with one of the codes above."""
-    app, waits = ClientApp(), patience or Patience()
+    refusal with one of the codes above.
+
+    ``bundle``: hex SHA-256 of the bundle that the messages' run came with. ``line``: to end the wait with.
+    """
+    app, waits, way = ClientApp(), patience or Patience(), line or Line()
 
     def passed(kind: str, message: Message, context: Context) -> Message:
         bound_s = waits.who_s if kind == WHO else message.metadata.ttl
-        return Message(_passed(kind, message, socket_of(context), bound_s, waits), reply_to=message)
+        call = _Call(socket_of(context), bound_s, waits, way)
+        return Message(_passed(kind, message, bundle, call), reply_to=message)
 
     @app.train()  # type: ignore[untyped-decorator]
     def train(message: Message, context: Context) -> Message:
@@ -82,9 +121,17 @@ def build_relay(socket_of: Callable[[Context], Path], patience: Patience | None 
     return app
 
 
-def _passed(kind: str, message: Message, path: Path, bound_s: float, waits: Patience) -> RecordDict:
+@dataclass(frozen=True, slots=True)
+class _Call:
+    path: Path
+    bound_s: float
+    patience: Patience
+    line: Line
+
+
+def _passed(kind: str, message: Message, bundle: str, call: _Call) -> RecordDict:
     try:
-        answer = _asked(path, encoded(_question(kind, message)), time.monotonic() + bound_s, waits)
+        answer = _asked(encoded(_question(kind, message, bundle)), call)
     except OtherVersion as error:
         _LOG.error("%s", error)
         return facts_record(refusal=VERSIONS_DIFFER)
@@ -92,30 +139,35 @@ def _passed(kind: str, message: Message, path: Path, bound_s: float, waits: Pati
         _LOG.error("%s", error)
         return facts_record(refusal=NOT_UNDERSTOOD)
     if answer is None:
-        return facts_record(refusal=UNREACHABLE)
+        return facts_record(refusal=STOPPED if call.line.is_cut else UNREACHABLE)
     if answer.kind in _WITH_TENSORS:
         return tensors_record(answer.arrays, answer.facts)
     return facts_record(**answer.facts)
 
 
-def _question(kind: str, message: Message) -> Frame:
-    if kind in (TRAIN, EVALUATE):
-        tensors, facts = parts(message)
-        return Frame(kind, facts, tensors)
-    return Frame(kind, dict(message.content.config_records.get(FACTS_RECORD, {})))
+def _question(kind: str, message: Message, bundle: str) -> Frame:
+    if kind == WHO:
+        return Frame(kind)
+    # Last, so that no message can say of itself which bundle it came with.
+    if kind == SUM_STAGE:
+        return Frame(kind, {**message.content.config_records.get(FACTS_RECORD, {}), BUNDLE_FACT: bundle})
+    tensors, facts = parts(message)
+    return Frame(kind, {**facts, BUNDLE_FACT: bundle}, tensors)
 
 
-def _asked(path: Path, question: bytes, deadline: float, waits: Patience) -> Frame | None:
-    """The daemon's answer, or None where it could not be had in time. A daemon that ends while it works is asked again
-    when it is back."""
+def _asked(question: bytes, call: _Call) -> Frame | None:
+    """The daemon's answer, or None where it could not be had in time or nobody waits any more. A daemon that ends while
+    it works is asked again when it is back."""
+    waits, deadline = call.patience, time.monotonic() + call.bound_s
     pause_s, last_seen = waits.pause_s, time.monotonic()
-    while True:
+    while not call.line.is_cut:
         connected = False
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(max(0.1, deadline - time.monotonic()))
-                connection.connect(str(path))
+                connection.connect(str(call.path))
                 connected = True
+                call.line.carries(connection)
                 # Who is answered before all is said, as with "too long", is to read that answer.
                 with suppress(BrokenPipeError, ConnectionResetError):
                     connection.sendall(question)
@@ -124,18 +176,12 @@ def _asked(path: Path, question: bytes, deadline: float, waits: Patience) -> Fra
             now = time.monotonic()
             last_seen = now if connected else last_seen
             if now + pause_s > min(deadline, last_seen + waits.gone_s):
-                _LOG.error("the daemon at %s does not answer (%s)", path, type(error).__name__)
+                _LOG.error("the daemon at %s does not answer (%s)", call.path, type(error).__name__)
                 return None
-            time.sleep(pause_s)
+            call.line.pause(pause_s)
             pause_s = min(2 * pause_s, waits.longest_pause_s)
             continue
         if answer.kind == MALFORMED:
             raise WireError("the daemon did not understand this message")
         return answer
-
-
-def _socket_of_service(_context: Context) -> Path:
-    return Path(os.environ.get(SOCKET_VARIABLE, "/run/more-fed/daemon.sock"))
-
-
-app = build_relay(_socket_of_service)
+    return None

@@ -1,4 +1,5 @@
-"""Flower's SuperNode as a child of the hospital's daemon: it holds the connection to the coordinator and nothing else.
+"""Flower's SuperNode as a child of the hospital's daemon: it holds the connection to the coordinator and nothing else;
+and the relay as another child, where a trial lets it run as the same user.
 
 A SuperNode gives up when it is refused; ours is started again, ever less often, for as long as the daemon runs.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 from more_model.private_file import secret
 from more_model.supervision import Backoff, Program, Supervised, console_script
 
-#: Where the SuperNode offers messages to its SuperExec: this machine only.
+#: Where the SuperNode offers messages to the relay: this machine only.
 RUNTIME_HOST = "127.0.0.1"
 _QUIET_ENVIRONMENT: Mapping[str, str] = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -32,7 +33,7 @@ _BROKEN = ("Exception in thread", "Heartbeat failed unexpectedly")
 class Connection:
     """superlink: ``host:port`` of the coordinator. root_certificate: PEM that its certificate must come from.
     node_key: the site's private key (ECDSA P-384, OpenSSH). folder: what the SuperNode may write, and nothing else of
-    the site lies there. runtime_port: where its SuperExec reaches it, on this machine."""
+    the site lies there. runtime_port: where the relay reaches it, on this machine."""
 
     superlink: str
     root_certificate: Path
@@ -42,7 +43,7 @@ class Connection:
 
     @property
     def secret(self) -> Path:
-        """What a SuperExec proves itself with: 32 random bytes."""
+        """What the relay proves itself with: 32 random bytes."""
         return self.folder / "superexec.secret"
 
 
@@ -124,15 +125,14 @@ def supernode_program(connection: Connection) -> Program:
     return Program("supernode", command, connection.folder, _environment(connection.folder), _is_broken)
 
 
-def superexec_program(connection: Connection) -> Program:
-    """The program that starts the relay for every message, best as another user without access to the site's data."""
+def relay_program(connection: Connection, socket: Path) -> Program:
+    """The relay to the daemon at ``socket``, as this same user."""
     command = [
-        console_script("flower-superexec"),
-        *("--runtime-api-address", f"{RUNTIME_HOST}:{connection.runtime_port}", "--insecure"),
-        *("--superexec-auth-secret-file", str(connection.secret.resolve())),
+        *(console_script("more-client"), "relay"),
+        *("--runtime", f"{RUNTIME_HOST}:{connection.runtime_port}", "--secret", str(connection.secret.resolve())),
+        *("--socket", str(socket.resolve())),
     ]
-    folder = connection.folder / "superexec"
-    return Program("superexec", command, folder, _environment(folder))
+    return Program("relay", command, connection.folder / "relay", {"PYTHONUNBUFFERED": "1"})
 
 
 def hindrance(lines: Sequence[str]) -> Hindrance | None:

@@ -15,6 +15,7 @@ from client.evaluation import HeldOut, measured, require_measurable
 from client.private_round import RoundTraining, charge_round, require_agreed, train_patients_privately
 from client.private_site import PrivateSite, trained_groups
 from client.protection import UNPROTECTED, Protection
+from client.purpose import purpose_of
 from client.secure_round import require_invited
 from more_model.base import Assembled
 from more_model.errors import ExchangeError, MoreError
@@ -153,7 +154,7 @@ class Hospital:
             local_epochs=self.local_epochs,
             tokenizer=self.tokenizer,
             max_tokens=self.max_tokens,
-            purpose=f"{instruction.run or 'run'}, round {instruction.round} of {instruction.rounds}",
+            purpose=purpose_of(instruction.run, instruction.round, instruction.rounds),
         )
 
     def _train(self, training: RoundTraining, protection: Protection) -> tuple[Mapping[str, float], dict[str, float]]:

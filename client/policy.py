@@ -61,8 +61,8 @@ class FederationRule(_Part):
 
 
 class CodeRule(_Part):
-    """Which code: SHA-256 of the installed packages (`client.installed_code`) and of the app bundles that Flower may
-    start here."""
+    """Which code: SHA-256 of the installed packages (`client.installed_code`) and of the app bundles whose
+    runs are answered (`client.flower_relay_service`)."""
 
     installed: tuple[Digest, ...] = ()
     bundles: tuple[Digest, ...] = ()

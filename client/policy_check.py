@@ -61,16 +61,16 @@ class SiteFacts:
     """What the daemon knows for itself when an instruction arrives, none of it from the instruction.
 
     federation, ca_fingerprint: of the connection (hex SHA-256). code: `installed_code_digest` at the daemon's start.
-    bundle: hex SHA-256 of the app bundle that brought the instruction, None where no bundle did. spec: the site's own
-    exchange specification. patients: with a pair to train on. declared_patients: the public number that noise is
-    computed with. gpu_share: what training here would take, 0 on a CPU. rounds_answered: other rounds, of all runs,
-    that this site has answered.
+    bundle: hex SHA-256 of the app bundle of the instruction's run, as the relay took it; empty where no relay did.
+    spec: the site's own exchange specification. patients: with a pair to train on. declared_patients: the public
+    number that noise is computed with. gpu_share: what training here would take, 0 on a CPU. rounds_answered: other
+    rounds, of all runs, that this site has answered.
     """
 
     federation: str
     ca_fingerprint: str
     code: str
-    bundle: str | None
+    bundle: str
     spec: ExchangeSpec
     patients: int
     declared_patients: int
@@ -110,6 +110,14 @@ def check_question(
         *([Reason("evaluation-not-allowed", words)] if words else []),
         *_when_and_how_much(policy, facts, now),
     )
+
+
+def check_bundle(policy: SitePolicy, bundle: str) -> tuple[Reason, ...]:
+    """Why this site must not answer a run that came with ``bundle`` (as in `SiteFacts`); empty where it may."""
+    if bundle in policy.code.bundles:
+        return ()
+    words = f"the app bundle {bundle} is not among code.bundles" if bundle else "no relay said which app bundle it is"
+    return (Reason("bundle-not-allowed", words),)
 
 
 def evaluation_fault(policy: SitePolicy, terms_digest: str) -> str:
@@ -158,9 +166,7 @@ def _code(policy: SitePolicy, facts: SiteFacts) -> list[Reason]:
     if facts.code not in policy.code.installed:
         words = f"the installed code {facts.code} is not among code.installed; see `more-client policy show`"
         reasons.append(Reason("code-not-allowed", words))
-    if facts.bundle is not None and facts.bundle not in policy.code.bundles:
-        reasons.append(Reason("bundle-not-allowed", f"the app bundle {facts.bundle} is not among code.bundles"))
-    return reasons
+    return [*reasons, *check_bundle(policy, facts.bundle)]
 
 
 def _exchange(policy: SitePolicy, instruction: Instruction, facts: SiteFacts) -> list[Reason]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from client.private_units import paired, tensors_of
+from more_model.cohort_file import load_cohort
+from more_model.data.preprocessing import Preprocessing
 from more_model.data.study import Modality
 from more_model.model.more import More
 from more_model.training.examples import Examples
@@ -46,6 +49,15 @@ class BankPairs:
     text: Tensor
     study: Tensor
     words: Tensor
+
+
+def bank_of_cohort(cohort: Path, *, preprocessing: Preprocessing, negatives: int, refresh_every: int = 1) -> PublicBank:
+    """The bank of all records of a cohort on disk (see `more_model.cohort_file.load_cohort`), whatever their split.
+
+    Raises:
+        ConfigError, DataError, StoreError: see there.
+    """
+    return PublicBank(load_cohort(cohort, preprocessing=preprocessing).examples, negatives, refresh_every)
 
 
 EmbeddedBank = dict[Modality, BankPairs]

@@ -93,7 +93,7 @@ def open_private_site(
         ConfigError: a bank with patients of this site; what `privacy.ledger.ledger.open_ledger` refuses.
         LedgerDamaged: see there.
     """
-    _require_strangers(bank, examples)
+    require_strangers(bank, examples)
     folder.mkdir(parents=True, exist_ok=True)
     witness.parent.mkdir(parents=True, exist_ok=True)
     key = secret(folder / "key")
@@ -105,8 +105,9 @@ def open_private_site(
     return PrivateSite(settings, plan, declaration, bank, ledger, data.digest, key)
 
 
-def _require_strangers(bank: PublicBank | None, examples: Examples) -> None:
-    """Here, once and before any round: a refusal in a round would tell the coordinator who is a patient."""
+def require_strangers(bank: PublicBank | None, examples: Examples) -> None:
+    """Refuse (ConfigError) a bank with patients of this site. Once and before any round: a refusal in a round would
+    tell the coordinator who is a patient."""
     own = {(triplet.site, triplet.patient_id) for triplet in examples.triplets}
     if bank is not None and any((t.site, t.patient_id) in own for t in bank.examples.triplets):
         raise ConfigError(

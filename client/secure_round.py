@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from client.private_site import trained_groups
 from more_model.errors import ExchangeError
-from more_model.exchange import ExchangeSpec, Instruction, Joined, SumStage, Update
+from more_model.exchange import ExchangeSpec, Fact, Instruction, Joined, SumStage, Update
 from privacy.hospital import update_norm
 from privacy.secure_sum.identity import Identity, Roster
 from privacy.secure_sum.masked_rounds import MaskedRounds
@@ -41,10 +43,14 @@ class _Open:
     plan: Plan
     terms: Terms
     weights: Mapping[str, int]
+    joined: Joined
 
 
 class SumParticipant:
-    """One site in all secure sums of a run. Holds one open session; a new round drops the one before."""
+    """One site in all secure sums of a run. Holds one open session; a new round drops the one before.
+
+    A question that is asked again gets the same answer: the first one was lost on the way.
+    """
 
     def __init__(
         self, name: str, identity: Identity, roster: Roster, agreement: SumAgreement, masked_rounds: MaskedRounds
@@ -53,22 +59,27 @@ class SumParticipant:
         self._name, self._identity, self._roster = name, identity, roster
         self._masked_rounds = masked_rounds
         self._open: _Open | None = None
+        self._answered: dict[str, tuple[dict[str, Fact], SumStage]] = {}
 
     def join(self, instruction: Instruction, update: Update, spec: ExchangeSpec) -> Joined:
-        """Keep ``update`` back and advertise this site's keys for the round.
+        """Keep ``update`` back and advertise this site's keys for the round: new ones, unless the same was asked before
+        and nothing has come of it yet.
 
         Raises:
             ExchangeError: terms that are not what this site agreed to (SumRefused).
         """
         agreed, plan = self.agreement, self.plan(spec)
         terms = SumInvitation.from_json(instruction.secure_sum).terms
+        if (before := self._open) is not None and not self._answered and _is_for(before, terms, update):
+            return before.joined
         own = agreed.weights.integers(agreed.settings.max_weight)[self._name]
         weights = dict.fromkeys((g for g in trained_groups(update.weights) if g in terms.words), own)
         conditions = self.conditions(instruction, plan)
         site = Site(self._name, self._identity, self._roster, conditions, self._masked_rounds)
         advertisement = site.advertise(terms, weights)
-        self._open = _Open(site, update, plan, terms, weights)
-        return Joined(self._name, instruction.round, advertisement.facts())
+        joined = Joined(self._name, instruction.round, advertisement.facts())
+        self._open, self._answered = _Open(site, update, plan, terms, weights, joined), {}
+        return joined
 
     def require_acceptable(self, instruction: Instruction, terms: Terms, spec: ExchangeSpec) -> None:
         """Refuse terms before anything is trained or paid for under them.
@@ -99,6 +110,8 @@ class SumParticipant:
         Raises:
             ExchangeError: no session is open (a restart ends it), an unknown stage, or SumRefused.
         """
+        if (before := self._answered.get(message.stage)) is not None and before[0] == dict(message.facts):
+            return before[1]
         session = self._open
         if session is None:
             raise ExchangeError("no secure sum is open at this site", remedy="go on with the next round")
@@ -110,11 +123,15 @@ class SumParticipant:
         }
         if message.stage not in stages:
             raise ExchangeError("a secure sum has no such stage")
+        # Whatever goes wrong in a stage ends the session.
+        self._open = None
         reply = stages[message.stage](session, message)
-        if message.stage == "reveal":
-            self._open = None
+        if message.stage != "reveal":
+            self._open = session
         arrays = reply.arrays() if message.stage == "mask" else {}
-        return SumStage(message.stage, reply.facts(), arrays)
+        answer = SumStage(message.stage, reply.facts(), arrays)
+        self._answered[message.stage] = dict(message.facts), answer
+        return answer
 
 
 def require_invited(instruction: Instruction, participant: SumParticipant | None, spec: ExchangeSpec) -> None:
@@ -142,6 +159,12 @@ def require_invited(instruction: Instruction, participant: SumParticipant | None
     if not same:
         raise ExchangeError("the settings, weights or noise of the secure sum are not those that this site agreed to")
     participant.require_acceptable(instruction, asked.terms, spec)
+
+
+def _is_for(session: _Open, terms: Terms, update: Update) -> bool:
+    kept, deltas = session.update.deltas, update.deltas
+    same = kept.keys() == deltas.keys() and all(np.array_equal(kept[name], deltas[name]) for name in kept)
+    return session.terms == terms and same
 
 
 def _masked(own: _Open, asked: SumStage) -> Any:

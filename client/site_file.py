@@ -11,6 +11,9 @@ address = "coordinator.example.org:8443"
 root_certificate = "pki/ca.pem"
 ca_fingerprint = "3f:9a:..."              # SHA-256 of that certificate, told by another way than the file
 
+[public_bank]                             # only where patients are protected one by one
+cohort = "public/cohort.toml"
+
 [receiver]                                # only where studies come from a PACS
 port = 11112
 callers = [{ ae_title = "PACS", addresses = ["10.0.0.5"] }]
@@ -64,7 +67,8 @@ class FederationPart(_Part):
     that signed its certificate; ``ca_fingerprint``: hex SHA-256 of that authority's certificate (DER), colons allowed.
     ``method`` and ``public_seed``: the LoRA method and the seed of its public start, which belong to the base's
     fingerprint; ``fingerprint``: its parts (part -> hex digest) as the coordinator published them. ``local_epochs``:
-    how often a round goes through the site's patients."""
+    how often a round goes through the site's patients. ``card``: the card (`more_model.federation_card`), for secure
+    sums and for what the site compares with its policy."""
 
     name: str
     address: str
@@ -74,6 +78,7 @@ class FederationPart(_Part):
     public_seed: int = 2410_16239
     local_epochs: int = Field(default=1, ge=1)
     fingerprint: dict[str, str] = {}
+    card: _Path | None = None
 
     @field_validator("name")
     @classmethod
@@ -128,6 +133,16 @@ class ControlsPart(_Part):
     audit_anchor: _Path = Path("witness/audit")
     ledger: _Path = Path("records/ledger.sqlite")
     witness: _Path = Path("witness/ledger")
+
+
+class PublicBankPart(_Part):
+    """Public records that private patients are contrasted with, the same at every site: of a cohort file or a run
+    directory, whose stores hold nobody of this site. ``negatives`` of them are drawn for a step and kept for
+    ``refresh_every`` steps. Needed by the privacy modes of patients."""
+
+    cohort: _Path
+    negatives: int = Field(default=128, ge=1)
+    refresh_every: int = Field(default=1, ge=1)
 
 
 class Caller(_Part):
@@ -202,6 +217,7 @@ class SiteFile(_Part):
     federation: FederationPart
     keys: KeysPart = KeysPart()
     controls: ControlsPart = ControlsPart()
+    public_bank: PublicBankPart | None = None
     receiver: ReceiverPart | None = None
     pairing: PairingRule = PairingRule()
     split: SplitRule = SplitRule()
@@ -239,7 +255,8 @@ class SiteFile(_Part):
     def paths(self) -> Iterator[tuple[str, Path]]:
         """Name and path of everything that the file points at, in its order."""
         parts = (("", self), ("federation.", self.federation), ("keys.", self.keys), ("controls.", self.controls))
-        for prefix, part in (*parts, *((("receiver.", self.receiver),) if self.receiver else ())):
+        optional = (("public_bank.", self.public_bank), ("receiver.", self.receiver))
+        for prefix, part in (*parts, *((prefix, part) for prefix, part in optional if part is not None)):
             yield from ((f"{prefix}{name}", value) for name, value in part if isinstance(value, Path))
 
 

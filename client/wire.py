@@ -24,8 +24,8 @@ from more_model.errors import ExchangeError
 from more_model.exchange import ExchangeSpec, Fact
 
 VERSION = 1
-#: Names the daemon's socket to the relay; whoever starts the relay sets it.
-SOCKET_VARIABLE = "MORE_FED_SOCKET"
+#: Added by the relay to every question but `WHO`: hex SHA-256 of the app bundle that the run came with.
+BUNDLE_FACT = "bundle-sha256"
 _MAGIC = b"MORE"
 _HEADER = struct.Struct(">4sHIQ")
 _CHUNK_BYTES = 2**20

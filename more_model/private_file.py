@@ -35,11 +35,16 @@ def replace(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     draft = path.with_name(f".{path.name}.part")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        # On a full disk half a file would take the space that its next attempt needs.
+        draft.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

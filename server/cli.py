@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +11,15 @@ import typer
 
 from more_model.cli_errors import exit_on_error
 from more_model.cli_version import VersionOption
-from more_model.errors import ConfigError, RoundError
+from more_model.errors import ConfigError
+from server.commands.backup import backup
+from server.commands.card import card
 from server.commands.enroll import enroll
+from server.commands.export import export
 from server.commands.init import init
+from server.commands.restore import restore
 from server.commands.revoke import revoke
+from server.commands.run import run
 from server.commands.sites import sites
 from server.commands.start import start
 from server.commands.status import status
@@ -35,12 +39,17 @@ app.command()(init)
 app.command()(enroll)
 app.command()(sites)
 app.command()(revoke)
+app.command()(card)
 app.command()(start)
+app.command()(run)
 app.command()(status)
 app.command("status-token")(status_token)
+app.command()(export)
+app.command()(backup)
+app.command()(restore)
 
 # A coordinator's run holds its journal itself; a simulation holds one for its federated arm.
-_JOURNALS = ("journal.sqlite", "arms/federated/journal.sqlite")
+_JOURNALS = ("journal.sqlite", "state/run/journal.sqlite", "arms/federated/journal.sqlite")
 
 
 @app.callback()
@@ -51,7 +60,8 @@ def main(version: VersionOption = False) -> None:
 @app.command()
 def rounds(
     run_dir: Annotated[
-        Path, typer.Argument(help="Folder of a run, or of one arm of a simulation.", show_default=False)
+        Path,
+        typer.Argument(help="Folder of a federation, of a run, or of one arm of a simulation.", show_default=False),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
@@ -74,20 +84,8 @@ def _closed_rounds(run_dir: Path) -> list[RoundRecord]:
     if path is None:
         fault = f"there is no {' and no '.join(_JOURNALS)} in this folder"
         raise ConfigError(str(run_dir), [fault], remedy="give the folder of a run, or of one arm of a simulation")
-    # A journal without a write-ahead file is at rest; marked immutable it can be read in a folder without write access.
-    at_rest = not path.with_name("journal.sqlite-wal").exists()
-    try:
-        database = sqlite3.connect(f"{path.resolve().as_uri()}?{'immutable=1' if at_rest else 'mode=ro'}", uri=True)
-        try:
-            return journal.read_rounds(database)
-        finally:
-            database.close()
-    except sqlite3.DatabaseError as error:
-        raise RoundError(
-            f"{path}: the journal cannot be read ({error})",
-            remedy="restore it from a backup",
-            avoid="delete it: the record of who took part would be gone",
-        ) from error
+    with journal.open_to_read(path) as database:
+        return journal.read_rounds(database)
 
 
 def _text(records: Sequence[RoundRecord]) -> str:

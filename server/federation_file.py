@@ -32,6 +32,7 @@ from privacy.secure_sum.settings import SumSettings
 from privacy.settings import PrivacySettings
 from server.aggregation.methods import aggregation
 from server.authority import AuthorityFolder
+from server.best_round import MACRO, EarlyStop
 from server.rounds import RoundSettings
 
 NAME = "federation.toml"
@@ -97,8 +98,22 @@ class WaitsPart(_Part):
 
     start_s: float = Field(default=60, gt=0)
     connect_s: float = Field(default=3600, gt=0)
+    #: Once `rounds.minimum_sites` have answered, a round no longer waits for sites that were away for so long.
+    absent_s: float = Field(default=300, gt=0)
     #: How much longer than the round a message may live, so that a late answer is known as late.
     ttl_beyond_round_s: float = Field(default=60, ge=0)
+
+
+class EvaluationPart(_Part):
+    """Federated evaluation before round 1 and after each round: hospitals count their own held-out patients by score.
+    ``prompts``: the wordings, by name. The best round is chosen by ``metric``, which must have a value before round 1.
+    """
+
+    prompts: str = "chexpert_ecg"
+    split: Literal["validation", "test"] = "validation"
+    metric: str = MACRO
+    timeout_s: float = Field(default=1800, gt=0)
+    early_stop: EarlyStop | None = None
 
 
 class NotificationsPart(_Part):
@@ -150,6 +165,7 @@ class FederationFile(_Part):
     secure_sum: SumSettings | None = None
     listen: ListenPart = ListenPart()
     waits: WaitsPart = WaitsPart()
+    evaluation: EvaluationPart | None = None
     notifications: NotificationsPart = Field(default={}, validate_default=True)
     sites: dict[str, SitePart] = Field(default_factory=dict)
 
@@ -177,6 +193,11 @@ class FederationFile(_Part):
     def public_host(self) -> str:
         """Of the public address, an IPv6 address without brackets."""
         return self.public_address.rpartition(":")[0].strip("[]")
+
+    @property
+    def run_folder(self) -> Path:
+        """Journal, checkpoints and figures of the run that goes on, or was the last."""
+        return self.state / "run"
 
     @property
     def certificates(self) -> AuthorityFolder:

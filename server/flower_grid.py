@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
@@ -28,55 +30,77 @@ from more_model.exchange import (
 from more_model.score_exchange import Evaluation, Question
 
 
-class GridTransport:
-    """Instructions and updates as Flower messages. Replies are matched by the message they answer, never by their
-    source: Flower's own error replies carry the source of the link, not of the node."""
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message that is to be built and sent, perhaps more than once. ``group``: the round, as Flower shows it."""
 
-    def __init__(self, grid: Grid, nodes: Mapping[str, int]) -> None:
-        self._grid = grid
-        self._nodes = dict(nodes)
+    content: RecordDict
+    kind: str
+    group: str = ""
+
+    def message(self, node: int, *, ttl_s: float) -> Message:
+        """The same as a Flower message to a node. Its content is a copy: Flower takes apart what it sends."""
+        return Message(
+            RecordDict(dict(self.content)), dst_node_id=node, message_type=self.kind, group_id=self.group, ttl=ttl_s
+        )
+
+
+class Send(Protocol):
+    """Sends one message to each site named and waits for replies; a site without one in time is absent."""
+
+    def __call__(self, asked: Mapping[str, Outgoing], timeout_s: float) -> Mapping[str, Message]: ...
+
+
+def sent_once(grid: Grid, nodes: Mapping[str, int]) -> Send:
+    """Over a grid that loses nothing. Replies are matched by the message they answer, never by their source: Flower's
+    own error replies carry the source of the link, not of the node."""
+
+    def send(asked: Mapping[str, Outgoing], timeout_s: float) -> Mapping[str, Message]:
+        messages = {site: each.message(nodes[site], ttl_s=timeout_s) for site, each in asked.items()}
+        replies = grid.send_and_receive(list(messages.values()), timeout=timeout_s)
+        site_of = {message.metadata.message_id: site for site, message in messages.items()}
+        known = {site_of.get(reply.metadata.reply_to_message_id): reply for reply in replies}
+        return {site: reply for site, reply in known.items() if site is not None}
+
+    return send
+
+
+#: Every code of a site's policy at once is shorter; what is longer would fill the journal and the page.
+_MAX_REFUSAL = 400
+_APART = ", "
+
+
+class GridTransport:
+    """Instructions and updates as Flower messages."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
 
     def exchange(
         self, instructions: Mapping[str, Instruction], *, timeout_s: float
     ) -> Mapping[str, Update | Joined | Refusal]:
         """One round trip to every site named; sites without an answer in time are absent from the result."""
-        contents = {
-            site: _record(instruction.tensors, instruction.facts()) for site, instruction in instructions.items()
-        }
         numbers = {site: instruction.round for site, instruction in instructions.items()}
-        replies = self._round_trip(contents, MessageType.TRAIN, numbers, timeout_s)
-        return {site: _answer(reply, site, numbers[site]) for site, reply in replies.items()}
+        asked = {
+            site: Outgoing(_record(each.tensors, each.facts()), MessageType.TRAIN, str(each.round))
+            for site, each in instructions.items()
+        }
+        return {site: _answer(reply, site, numbers[site]) for site, reply in self._send(asked, timeout_s).items()}
 
     def ask(self, messages: Mapping[str, SumStage], *, run: str, timeout_s: float) -> Mapping[str, SumStage | Refusal]:
         """The same for one later stage of a secure sum of ``run``."""
-        contents = {site: _stage_content(message, run) for site, message in messages.items()}
-        replies = self._round_trip(contents, f"{MessageType.QUERY}.{SUM_ACTION}", {}, timeout_s)
-        return {site: _stage_answer(reply, site) for site, reply in replies.items()}
+        kind = f"{MessageType.QUERY}.{SUM_ACTION}"
+        asked = {site: Outgoing(_stage_content(message, run), kind) for site, message in messages.items()}
+        return {site: _stage_answer(reply, site) for site, reply in self._send(asked, timeout_s).items()}
 
     def evaluate(self, questions: Mapping[str, Question], *, timeout_s: float) -> Mapping[str, Evaluation | Refusal]:
         """The same for one question of federated evaluation."""
-        contents = {site: _record(question.tensors, question.facts()) for site, question in questions.items()}
         numbers = {site: question.round for site, question in questions.items()}
-        replies = self._round_trip(contents, MessageType.EVALUATE, numbers, timeout_s)
-        return {site: _evaluation(reply, site, numbers[site]) for site, reply in replies.items()}
-
-    def _round_trip(
-        self, contents: Mapping[str, RecordDict], kind: str, numbers: Mapping[str, int], timeout_s: float
-    ) -> dict[str, Message]:
-        messages = {
-            site: Message(
-                content,
-                dst_node_id=self._nodes[site],
-                message_type=kind,
-                group_id=str(numbers.get(site, "")),
-                ttl=timeout_s,
-            )
-            for site, content in contents.items()
+        asked = {
+            site: Outgoing(_record(each.tensors, each.facts()), MessageType.EVALUATE, str(each.round))
+            for site, each in questions.items()
         }
-        replies = self._grid.send_and_receive(list(messages.values()), timeout=timeout_s)
-        site_of = {message.metadata.message_id: site for site, message in messages.items()}
-        known = {site_of.get(reply.metadata.reply_to_message_id): reply for reply in replies}
-        return {site: reply for site, reply in known.items() if site is not None}
+        return {site: _evaluation(reply, site, numbers[site]) for site, reply in self._send(asked, timeout_s).items()}
 
 
 def discover(grid: Grid, expected: int, *, timeout_s: float, poll_s: float = 0.2) -> dict[str, int]:
@@ -123,7 +147,7 @@ def _answer(reply: Message, site: str, round_number: int) -> Update | Joined | R
     try:
         facts = dict(reply.content[FACTS_RECORD])
         if "refusal" in facts:
-            return Refusal(site, round_number, str(facts["refusal"])[:120])
+            return Refusal(site, round_number, _codes(str(facts["refusal"])))
         if facts.pop(STAGE_FACT, None) == JOINED_STAGE:
             return Joined(site, round_number, facts)
         tensors = {name: array.numpy() for name, array in reply.content[TENSORS_RECORD].items()}
@@ -132,13 +156,21 @@ def _answer(reply: Message, site: str, round_number: int) -> Update | Joined | R
         return Refusal(site, round_number, f"malformed answer ({type(error).__name__})")
 
 
+def _codes(refusal: str) -> str:
+    """The codes of a refusal, as many whole ones as fit; of a single one that is longer, its beginning."""
+    if len(refusal) <= _MAX_REFUSAL:
+        return refusal
+    whole, _, _ = refusal[: _MAX_REFUSAL + len(_APART)].rpartition(_APART)
+    return whole or refusal[:_MAX_REFUSAL]
+
+
 def _evaluation(reply: Message, site: str, round_number: int) -> Evaluation | Refusal:
     if reply.has_error():
         return Refusal(site, round_number, f"transport error {reply.error.code}")
     try:
         facts = dict(reply.content[FACTS_RECORD])
         if "refusal" in facts:
-            return Refusal(site, round_number, str(facts["refusal"])[:120])
+            return Refusal(site, round_number, _codes(str(facts["refusal"])))
         return Evaluation.from_parts(facts)
     except Exception as error:  # noqa: BLE001 - as above
         return Refusal(site, round_number, f"malformed answer ({type(error).__name__})")
@@ -150,7 +182,7 @@ def _stage_answer(reply: Message, site: str) -> SumStage | Refusal:
     try:
         facts = dict(reply.content[FACTS_RECORD])
         if "refusal" in facts:
-            return Refusal(site, 0, str(facts["refusal"])[:120])
+            return Refusal(site, 0, _codes(str(facts["refusal"])))
         arrays = reply.content.array_records.get(TENSORS_RECORD, {})
         return SumStage(str(facts.pop(STAGE_FACT)), facts, {name: array.numpy() for name, array in arrays.items()})
     except Exception as error:  # noqa: BLE001 - as above

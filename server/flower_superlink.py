@@ -123,16 +123,6 @@ def superlink_program(folder: SuperLinkFolder, port: int) -> Program:
     return Program("superlink", command, folder.path, _environment(folder))
 
 
-def superexec_program(folder: SuperLinkFolder, port: int) -> Program:
-    """The program that runs ServerApps for the SuperLink, as a process of its own so that each can die alone."""
-    command = [
-        console_script("flower-superexec"),
-        *("--runtime-api-address", f"{HOST}:{port}", "--root-certificates", str(folder.loopback().root)),
-        *("--superexec-auth-secret-file", str(folder.secret)),
-    ]
-    return Program("superexec", command, folder.path, _environment(folder))
-
-
 def require_free_port(port: int, setting: str, *, wait_s: float = _LEAVE_S) -> None:
     """Refuse a port of 127.0.0.1 that somebody listens on for longer than ``wait_s`` (EnvironmentFault names
     ``setting``)."""
@@ -203,7 +193,7 @@ class SuperLinkControl:
 
     def nodes(self) -> tuple[Node, ...]:
         """Every key that may connect. RoundError where the SuperLink does not answer."""
-        found = self._call("list-nodes", ListNodesRequest(), ListNodesResponse())
+        found = self.call("list-nodes", ListNodesRequest(), ListNodesResponse())
         return tuple(
             Node(node.node_id, node.name, node.public_key, node.status)
             for node in found.nodes_info
@@ -213,13 +203,14 @@ class SuperLinkControl:
     def register(self, name: str, key_pem: bytes) -> int:
         """Let a key connect; returns its node id. RoundError where it is registered, or ever was."""
         request = RegisterNodeRequest(public_key=key_pem, name=name)
-        return int(self._call("register-node", request, RegisterNodeResponse()).node_id)
+        return int(self.call("register-node", request, RegisterNodeResponse()).node_id)
 
     def unregister(self, node_id: int) -> None:
         """Never let a key connect again; a connection of it ends at its next request."""
-        self._call("unregister-node", UnregisterNodeRequest(node_id=node_id), UnregisterNodeResponse())
+        self.call("unregister-node", UnregisterNodeRequest(node_id=node_id), UnregisterNodeResponse())
 
-    def _call(self, what: str, request: Any, reply: Any) -> Any:
+    def call(self, what: str, request: Any, reply: Any) -> Any:
+        """One call, answered into ``reply``. RoundError where the SuperLink does not answer, or refuses."""
         try:
             answer = self._client.post(
                 f"/v1/control/{what}",

@@ -40,6 +40,31 @@ class Transport(Protocol):
     ) -> Mapping[str, SumStage | Refusal]: ...
 
 
+class Observer(Protocol):
+    """Is told how far the rounds have come. ``stop``: whether to end after the last closed round, asked before each."""
+
+    def opened(self, number: int) -> None: ...
+
+    def admitted(self, participation: Sequence[Participation]) -> None: ...
+
+    def closed(self, record: RoundRecord) -> None: ...
+
+    def stop(self) -> bool: ...
+
+
+class _Nobody:
+    """An `Observer` that does not look."""
+
+    def opened(self, number: int) -> None: ...
+
+    def admitted(self, participation: Sequence[Participation]) -> None: ...
+
+    def closed(self, record: RoundRecord) -> None: ...
+
+    def stop(self) -> bool:
+        return False
+
+
 class RoundSettings(BaseModel):
     """How many rounds, and what a round needs."""
 
@@ -95,6 +120,7 @@ def run_rounds(
     initial: Tensors,
     *,
     on_round: Callable[[int, Tensors], float | None] | None = None,
+    observer: Observer | None = None,
 ) -> TensorDict:
     """Run the rounds that the journal does not hold yet and return the last global tensors.
 
@@ -106,25 +132,32 @@ def run_rounds(
             what was closed before stays closed.
         ExchangeError: an aggregate that is not finite (updates without ``max_update_norm`` may be huge); not recorded.
     """
+    watching = observer if observer is not None else _Nobody()
     federation.check()
     federation.spec.check(initial)
     held = journal.last_checkpoint()
     done, tensors = held if held is not None else (0, dict(initial))
     for number in range(done + 1, federation.settings.rounds + 1):
+        if watching.stop():
+            break
         started = time.monotonic()
-        result = _one_round(federation, number, tensors, transport)
+        watching.opened(number)
+        result = _one_round(federation, number, tensors, transport, watching)
         tensors = result.tensors
         federation.spec.check(tensors)
         metric = on_round(number, tensors) if on_round is not None else None
         seconds = time.monotonic() - started
         record = RoundRecord(number, result.participation, result.loss, metric, result.bytes_up, seconds)
         journal.close_round(record, tensors)
+        watching.closed(record)
         if federation.protection.sums is not None:
             _require_not_too_many_void(federation, journal)
     return tensors
 
 
-def _one_round(federation: Federation, number: int, tensors: TensorDict, transport: Transport) -> _Result:
+def _one_round(
+    federation: Federation, number: int, tensors: TensorDict, transport: Transport, observer: Observer
+) -> _Result:
     protection, settings, spec = federation.protection, federation.settings, federation.spec
     set_up_sum = _set_up_sum(federation, number)
     instruction = _instruction(federation, number, tensors, set_up_sum)
@@ -132,11 +165,13 @@ def _one_round(federation: Federation, number: int, tensors: TensorDict, transpo
     needed = settings.minimum_sites or len(federation.sites)
     if set_up_sum is not None:
         outcome = sum_round(set_up_sum, answers, transport, timeout_s=settings.round_timeout_s, needed=needed)
+        observer.admitted(outcome.participation)
         if outcome.mean is None:
             return _Result(dict(tensors), outcome.participation, None, outcome.bytes_up)
         combined = federation.method.combine(tensors, [single(outcome.mean, spec)], spec)
         return _Result(dict(combined), outcome.participation, None, outcome.bytes_up)
     accepted, participation = _admit(federation, number, answers)
+    observer.admitted(participation)
     _require_quorum(federation, number, accepted, participation)
     updates = [noised(protection, accepted, spec.upward(number))] if protection.noise_here else accepted
     combined = federation.method.combine(tensors, updates, spec)

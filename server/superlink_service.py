@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +20,9 @@ from server.flower_superlink import (
     SuperLinkFolder,
     reconcile,
     start_superlink,
-    superexec_program,
     wipe_free_pages,
 )
+from server.single_writer import hold_alone
 from server.sites import NAME as REGISTER
 from server.sites import SiteRegister
 
@@ -70,7 +68,13 @@ def serve(
     if built_in:
         _require_certificates(federation)
     with ExitStack() as stack:
-        stack.enter_context(_only_one(federation.state))
+        stack.enter_context(
+            hold_alone(
+                federation.state / ".start.lock",
+                cause=f"{federation.state}: another more-server start of this federation runs",
+                remedy="stop it first, or leave it",
+            )
+        )
         superlink = start_superlink(folder, listen.superlink_port, wait_s=federation.waits.start_s)
         stack.callback(wipe_free_pages, folder.database)
         stack.callback(superlink.stop)
@@ -80,9 +84,6 @@ def serve(
             raise EnvironmentFault(
                 "the SuperLink's keys could not be made those of the register", remedy="the log says why; start again"
             )
-        superexec = Supervised(superexec_program(folder, listen.superlink_port))
-        superexec.start()
-        stack.callback(superexec.stop)
         gate = _open_gate(federation, folder) if built_in else None
         if gate is not None:
             stack.callback(gate.stop)
@@ -191,21 +192,3 @@ def _stamp(path: Path) -> tuple[int, int] | None:
         # Between an operator's rm and cp; what was read before stays in use.
         return None
     return found.st_mtime_ns, found.st_ino
-
-
-@contextmanager
-def _only_one(state: Path) -> Iterator[None]:
-    """The kernel's lock: it ends with the process, so nothing stale can keep a new start out."""
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(state / ".start.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise EnvironmentFault(
-            f"{state}: another more-server start of this federation runs", remedy="stop it first, or leave it"
-        ) from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)

@@ -17,7 +17,7 @@ from more_model.errors import ExchangeError, RoundError
 from more_model.exchange import TensorDict, Tensors
 from more_model.model.inventory import export_tensors, import_tensors
 from server.aggregation.methods import aggregation
-from server.flower_grid import GridTransport, discover
+from server.flower_grid import GridTransport, discover, sent_once
 from server.journal import Journal, RoundRecord
 from server.rounds import Federation, run_rounds
 from simulation.arms import CurvePoint, TrainedArm
@@ -112,7 +112,7 @@ def rounds_over_grid(
                 f"the nodes call themselves {', '.join(sorted(nodes))}, the run's sites are {', '.join(bench.sites)}",
                 remedy="start every node from the folder that this run prepared",
             )
-        tensors = run_rounds(federation, GridTransport(grid, nodes), journal, initial, on_round=on_round)
+        tensors = run_rounds(federation, GridTransport(sent_once(grid, nodes)), journal, initial, on_round=on_round)
         return tensors, journal.rounds()
     finally:
         journal.close()

@@ -16,14 +16,13 @@ from client.private_site import Declaration, PrivateSite, open_private_site
 from client.protection import UNPROTECTED, Protection
 from client.secure_round import SumAgreement, SumParticipant
 from client.stored_answers import StoredAnswers
-from more_model.data.study import Modality
 from more_model.errors import ConfigError
 from more_model.private_file import secret
 from more_model.training.examples import Examples
 from privacy.rounds import RoundPlan, is_patient_mode, round_plan
 from privacy.secure_sum.identity import Identity, Roster
 from privacy.secure_sum.masked_rounds import MaskedRoundsFolder
-from privacy.secure_sum.settings import PublicWeights, SumSettings
+from privacy.secure_sum.settings import PublicWeights, SumSettings, lacking_contributors, public_weights
 from privacy.settings import PrivacySettings
 from server.protection import Protection as ServerProtection
 from server.secure_rounds import SumFederation
@@ -84,9 +83,7 @@ class ArmProtection:
     @property
     def weights(self) -> PublicWeights:
         """Those of the sums: agreed shares under `hospital`, else the declared numbers of patients."""
-        if self.privacy.mode == "hospital":
-            return PublicWeights(dict(self.privacy.public_weights))
-        return PublicWeights({site: float(own.patients) for site, own in self.declarations.items()})
+        return public_weights(self.privacy, {site: own.patients for site, own in self.declarations.items()})
 
     @property
     def noise_multiplier(self) -> float:
@@ -114,17 +111,8 @@ def arm_protection(config: RunConfig, arms: Path, arm: str, declarations: Mappin
 
 def _require_sums_of_every_tower(agreed: ArmProtection, sums: SumSettings) -> None:
     """A sum over too few sites is never revealed: better said before than found out in a tower that did not train."""
-    fewest = sums.minimum_contributors
-    if agreed.privacy.mode == "hospital":
-        fewest = max(fewest, len(agreed.declarations) - sums.dropouts)
-    faults = []
-    for modality in Modality:
-        having = sorted(site for site, own in agreed.declarations.items() if modality in own.modalities)
-        if 0 < len(having) < fewest:
-            faults.append(
-                f"{modality.value}: {len(having)} sites have such studies, no sum over fewer than {fewest} is revealed"
-            )
-    if faults:
+    having = {site: [modality.value for modality in own.modalities] for site, own in agreed.declarations.items()}
+    if faults := lacking_contributors(sums, agreed.privacy, having):
         raise ConfigError(
             "secure_sum",
             faults,

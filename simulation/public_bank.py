@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from client.private_bank import PublicBank
-from more_model.cohort_file import load_cohort
-from more_model.training.examples import Examples
+from client.private_bank import PublicBank, bank_of_cohort
 from simulation.settings import RunConfig
 from simulation.warm_up import public_examples
 
@@ -20,10 +18,12 @@ def public_bank(config: RunConfig, workspace: Path) -> PublicBank:
     """
     choice, model = config.public_bank, config.model.resolved()
     if choice.cohort is not None:
-        cohort = load_cohort(choice.cohort, preprocessing=model.preprocessing)
-        examples = Examples.merged([site.examples for site in cohort.sites])
-    else:
-        assert config.base.warm_up is not None  # the settings ask for one of the two
-        folder = workspace / "public"
-        examples = public_examples(config.base.warm_up, model, folder, workers=config.ingest_workers)
+        return bank_of_cohort(
+            choice.cohort,
+            preprocessing=model.preprocessing,
+            negatives=choice.negatives,
+            refresh_every=choice.refresh_every,
+        )
+    assert config.base.warm_up is not None  # the settings ask for one of the two
+    examples = public_examples(config.base.warm_up, model, workspace / "public", workers=config.ingest_workers)
     return PublicBank(examples, choice.negatives, choice.refresh_every)

@@ -1,9 +1,10 @@
-"""`more-client policy init|check|show`."""
+"""`more-client policy init|allow|check|show`."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +51,55 @@ def init(path: PolicyFile, as_json: AsJson = False) -> None:
 
 
 @policy.command()
+def allow(
+    config: Annotated[Path, typer.Argument(metavar="SITE.toml", help="The site file.", show_default=False)],
+    minimum_patients: Annotated[
+        int, typer.Option(min=1, help="Fewest patients with whom this site takes part.", show_default=False)
+    ],
+    mode: Annotated[
+        str | None, typer.Option(help="The privacy mode that is asked for, and allowed.", show_default=False)
+    ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="What one run may cost each patient; needed with --mode.", show_default=False)
+    ] = None,
+    unprotected: Annotated[
+        bool, typer.Option("--unprotected", help="Updates may leave without differential privacy.")
+    ] = False,
+    counts_are_public: Annotated[
+        bool,
+        typer.Option("--counts-are-public", help="Counts of held-out patients may leave though updates are protected."),
+    ] = False,
+    gpu_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of a GPU that training may take; 0 is the CPU alone.")
+    ] = 0.0,
+    max_rounds: Annotated[
+        int | None, typer.Option(min=1, help="Rounds in the site's life; without it, those of one run.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a policy that allows something.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a policy in force for the federation of the site's card: its code, tensors, privacy and evaluation.
+
+    For people who have read what it asks for. The code that is installed now is approved with it; it holds all hours
+    of the week. A running daemon takes it at once.
+
+    Example: more-client policy allow /etc/more-fed/site.toml --minimum-patients 200 --unprotected
+    """
+    with exit_on_error():
+        from client.card_change import card_path, refused_by
+        from client.card_folder import read_card
+        from client.installed_code import installed_code_digest
+        from client.policy_allow import Decision, allow
+        from client.site_file import load_site_file
+
+        site = load_site_file(config)
+        agreed = read_card(card_path(site))
+        decision = Decision(minimum_patients, mode, epsilon, unprotected, counts_are_public, gpu_share, max_rounds)
+        written = allow(site, agreed, decision, installed_code_digest(), overwrite=overwrite)
+        _print_allowed(site.controls.policy, written, refused_by(written, agreed), as_json)
+
+
+@policy.command()
 def check(path: PolicyFile, as_json: AsJson = False) -> None:
     """Check a policy: all its faults at once (exit code 2), or what in it still refuses every instruction.
 
@@ -91,6 +141,17 @@ def show(path: PolicyFile, as_json: AsJson = False) -> None:
             return
         lines = [f"{what:<18}{how}" for what, how in described(loaded)]
         typer.echo("\n".join([*lines, "", f"Installed here    {digest} ({'allowed' if known else 'not allowed'})"]))
+
+
+def _print_allowed(path: Path, written: SitePolicy, left: Sequence[str], as_json: bool) -> None:
+    from client.policy_words import described
+
+    if as_json:
+        typer.echo(json.dumps({"written": str(path), "still_refused": left}))
+        return
+    lines = [f"{what:<18}{how}" for what, how in described(written)]
+    refused = [f"Still refused: {words}" for words in left]
+    typer.echo("\n".join([f"{path} written; it is in force.", *lines, *refused]))
 
 
 def _loaded(path: Path) -> SitePolicy:

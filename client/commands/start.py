@@ -24,7 +24,7 @@ def start(
         bool, typer.Option("--connect/--no-connect", help="Hold the connection to the coordinator as well.")
     ] = True,
     runtime_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Where the relay's starter finds the connection, on this machine.")
+        int, typer.Option(min=1, max=65535, help="Where the relay finds the connection, on this machine.")
     ] = 9094,
     with_relay: Annotated[
         bool, typer.Option("--with-relay", help="Start the relay too, as this same user; for a trial only.")
@@ -48,8 +48,9 @@ def start(
         from client.site_file import load_site_file
 
         file = load_site_file(config)
-        beside = companions(file, runtime_port=runtime_port, relay=with_relay) if connect else []
-        finished = serve(file, Service(relay_users=tuple(relay_user or ()), stop_s=stop_s, companions=beside))
+        users = tuple(relay_user or ())
+        beside = companions(file, runtime_port=runtime_port, relay=with_relay, relay_users=users) if connect else []
+        finished = serve(file, Service(relay_users=users, stop_s=stop_s, companions=beside))
         typer.echo(json.dumps({"event": "stopped", "finished": finished}) if as_json else _end(finished))
         if not finished:
             sys.stdout.flush()

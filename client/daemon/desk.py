@@ -19,8 +19,8 @@ from client.egress_rules import DRAINING, PAUSED, UNEXPECTED, Outgoing, SiteName
 from client.evaluation import HeldOut
 from client.hospital import Hospital
 from client.policy import SitePolicy
-from client.policy_check import Reason, SiteFacts, check_instruction, check_question
-from client.wire import EVALUATE, SUM_STAGE, TRAIN, WHO, Frame, WireError
+from client.policy_check import Reason, SiteFacts, check_bundle, check_instruction, check_question
+from client.wire import BUNDLE_FACT, EVALUATE, SUM_STAGE, TRAIN, WHO, Frame, WireError
 from more_model.errors import EnvironmentFault, ExchangeError, MoreError
 from more_model.evaluation.federated_terms import EvaluationTerms
 from more_model.exchange import RUN_FACT, STAGE_FACT, Instruction, Joined, Refusal, SumStage
@@ -99,20 +99,22 @@ class Desk:
             raise Unanswerable(f"{error.strerror or type(error).__name__}", remedy="check the disk") from error
 
     def _in_turn(self, asked: Frame) -> Frame:
-        _require_plain(str(asked.facts.get(RUN_FACT, "")))
+        facts = dict(asked.facts)
+        # The relay's word, not the coordinator's: it takes the digest itself, and puts it over whatever came.
+        bundle = str(facts.pop(BUNDLE_FACT, ""))
+        _require_plain(str(facts.get(RUN_FACT, "")))
         if asked.kind == TRAIN:
-            instruction = self._at_home(_read(lambda: Instruction.from_parts(asked.facts, asked.arrays)))
+            instruction = self._at_home(_read(lambda: Instruction.from_parts(facts, asked.arrays)))
             self._begin(TRAIN, instruction.run, instruction.round)
-            return self._answered(instruction.run, instruction.round, lambda: self._train(instruction))
+            return self._answered(instruction.run, instruction.round, lambda: self._train(instruction, bundle))
         if asked.kind == EVALUATE:
-            question = _read(lambda: Question.from_parts(asked.facts, asked.arrays))
+            question = _read(lambda: Question.from_parts(facts, asked.arrays))
             self._begin(EVALUATE, question.run, question.round)
-            return self._answered(question.run, question.round, lambda: self._evaluate(question))
+            return self._answered(question.run, question.round, lambda: self._evaluate(question, bundle))
         if asked.kind == SUM_STAGE:
-            facts = dict(asked.facts)
             run, stage = str(facts.pop(RUN_FACT, "")), str(facts.pop(STAGE_FACT, ""))
             self._begin(SUM_STAGE, run, 0)
-            return self._answered(run, 0, lambda: self._sum(run, SumStage(stage, facts)))
+            return self._answered(run, 0, lambda: self._sum(run, SumStage(stage, facts), bundle))
         raise WireError(f"a site is not asked {asked.kind[:40]!r}")
 
     def _begin(self, kind: str, run: str, number: int) -> None:
@@ -151,35 +153,37 @@ class Desk:
             self._open_sum = ""
         return Frame(payload.kind, payload.facts, payload.arrays)
 
-    def _train(self, instruction: Instruction) -> Outgoing:
+    def _train(self, instruction: Instruction, bundle: str) -> Outgoing:
         rules, examples = self._watch.rules(), self._orders.remaining(self._site.training)
-        facts = self._facts(rules, examples, instruction)
+        facts = self._facts(rules, examples, instruction, bundle)
         refused = self._stopped(instruction.round) or self._refusal(
             instruction.round, check_instruction(rules.policy, instruction, facts, datetime.now(UTC))
         )
         if refused is not None or rules.policy is None:
             return refused or Refusal(self._site.file.site, instruction.round, "no-policy")
-        self._protections.agree(instruction)
-        self._protections.open(instruction.run, rules.policy, examples)
+        self._protections.agree(instruction, rules.policy, examples)
         return self._hospital(examples, rules.policy).answer(instruction)
 
-    def _evaluate(self, question: Question) -> Outgoing:
+    def _evaluate(self, question: Question, bundle: str) -> Outgoing:
         rules, examples = self._watch.rules(), self._orders.remaining(self._site.training)
-        facts = self._facts(rules, examples, question)
+        facts = self._facts(rules, examples, question, bundle)
         refused = self._stopped(question.round) or self._refusal(
             question.round, check_question(rules.policy, question, facts, datetime.now(UTC))
         )
         if refused is not None or rules.policy is None:
             return refused or Refusal(self._site.file.site, question.round, "no-policy")
-        self._protections.open(question.run, rules.policy, examples)
+        self._protections.reopen(question.run, rules.policy, examples)
         return self._hospital(examples, rules.policy).evaluate(question)
 
-    def _sum(self, run: str, message: SumStage) -> Outgoing:
+    def _sum(self, run: str, message: SumStage, bundle: str) -> Outgoing:
         rules = self._watch.rules()
         if rules.policy is None:
             return Refusal(self._site.file.site, 0, "no-policy")
+        if (refused := self._refusal(0, check_bundle(rules.policy, bundle))) is not None:
+            return refused
         # A stage goes on with what was checked when it was joined; the gate knows which one that is.
         examples = self._orders.remaining(self._site.training)
+        self._protections.reopen(run, rules.policy, examples)
         return self._hospital(examples, rules.policy).continue_sum(run, message)
 
     def _stopped(self, number: int) -> Refusal | None:
@@ -203,15 +207,13 @@ class Desk:
         changes = {"device": device, "threads": min(training.threads, file.threads)}
         return replace(instruction, training=training.model_copy(update=changes).model_dump_json())
 
-    def _facts(self, rules: Rules, examples: Examples, asked: Instruction | Question) -> SiteFacts:
+    def _facts(self, rules: Rules, examples: Examples, asked: Instruction | Question, bundle: str) -> SiteFacts:
         file, declared = self._site.file, self._site.declaration
         return SiteFacts(
             federation=file.federation.name,
             ca_fingerprint=file.federation.ca_fingerprint,
             code=self._site.code,
-            # Which bundle carries the relay is for whoever starts it to check: what a bundle says of itself is worth
-            # nothing, and it can ask for no more than the relay can.
-            bundle=None,
+            bundle=bundle,
             spec=self._site.assembled.spec,
             patients=len({triplet.patient_id for triplet in examples.trainable().triplets}),
             declared_patients=declared.patients if declared is not None else 0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from client.card_folder import AgreedCard, read_card
 from client.installed_code import installed_code_digest
 from client.preflight.certificates import check_root
 from client.private_site import Declaration
@@ -12,6 +13,7 @@ from client.site_file import SiteFile
 from client.site_keys import ENROLMENT
 from more_model.base import Assembled, assemble, load_base
 from more_model.cohort_file import read_stored
+from more_model.data.preprocessing import Preprocessing
 from more_model.data.split import assign_splits
 from more_model.data.store import SiteStore
 from more_model.data.study import Modality, Split
@@ -24,7 +26,8 @@ from more_model.training.examples import Examples
 @dataclass(frozen=True, slots=True)
 class OpenSite:
     """examples: all triplets of the store, of every split, withdrawn patients among them. code: digest of the installed
-    packages when the daemon started. declaration: what the site has declared publicly, None before it has."""
+    packages when the daemon started. declaration: what the site has declared publicly, None before it has.
+    preprocessing: of the base. card: what the coordinator published of the federation, where the site has it."""
 
     file: SiteFile
     examples: Examples
@@ -33,6 +36,8 @@ class OpenSite:
     max_tokens: int
     code: str
     declaration: Declaration | None
+    preprocessing: Preprocessing
+    card: AgreedCard | None
 
     @property
     def training(self) -> Examples:
@@ -44,7 +49,8 @@ def open_site(file: SiteFile) -> OpenSite:
     """Everything that is opened once. Studies that are ingested later come in with the next start.
 
     Raises:
-        ConfigError: the root certificate is not the one that the site was told of; an enrolment that cannot be read.
+        ConfigError: the root certificate is not the one that the site was told of; an enrolment that cannot be read; a
+            federation card that cannot be, or of another federation.
         StoreError: the store is damaged, another site's, or of another preprocessing.
         DataError: the store holds no study.
         ExchangeError: the base is damaged, or not the federation's.
@@ -67,7 +73,15 @@ def open_site(file: SiteFile) -> OpenSite:
     if file.federation.fingerprint:
         assembled.fingerprint.require_same(Fingerprint(file.federation.fingerprint))
     return OpenSite(
-        file, stored.examples, assembled, base.tokenizer, base.config.text.max_tokens, code, _declaration(file)
+        file,
+        stored.examples,
+        assembled,
+        base.tokenizer,
+        base.config.text.max_tokens,
+        code,
+        _declaration(file),
+        base.config.preprocessing,
+        _card(file),
     )
 
 
@@ -75,6 +89,27 @@ def _require_root(file: SiteFile) -> None:
     finding = check_root(file)
     if finding.level == "fail":
         raise ConfigError("federation.root_certificate", [finding.cause], remedy=finding.remedy, avoid=finding.avoid)
+
+
+def _card(file: SiteFile) -> AgreedCard | None:
+    path, federation = file.federation.card, file.federation
+    if path is None:
+        return None
+    found = read_card(path)
+    card = found.card
+    pairs = {
+        "name": (card.name, federation.name),
+        "ca_fingerprint": (card.ca_fingerprint, federation.ca_fingerprint),
+        "local_epochs": (card.local_epochs, federation.local_epochs),
+    }
+    faults = [
+        f"{name} is {theirs} there and {ours} in the site file"
+        for name, (theirs, ours) in pairs.items()
+        if theirs != ours
+    ]
+    if faults:
+        raise ConfigError(str(path), faults, remedy="name the card of this federation, or none where it has none")
+    return found
 
 
 def _declaration(file: SiteFile) -> Declaration | None:

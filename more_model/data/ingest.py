@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from more_model.data.convert import Converted, Refused, source_state
 from more_model.data.convert_pool import convert_all
 from more_model.data.gate import GateRecord, StudyGate, check_same_or_laxer, gate_name
 from more_model.data.preprocessing import Preprocessing
+from more_model.data.source_notes import CHANGED, CHANGED_WORDS, SourceNotes, judge, note_planned, suspects
 from more_model.data.store import Key, QuarantinedStudy, SiteStore, StoredStudy
 from more_model.data.store_files import read_gate, write_gate
 from more_model.data.study import Study
@@ -27,6 +28,9 @@ class IngestReport:
     ``stored``, ``already_stored``: counts per modality. ``refused``: per reason, earlier refusals that still stand
     included. ``corrections``: studies per code, over what this ingest stored; ``nan_samples`` likewise. ``changed``:
     stored studies whose labels, time, patient or group differ in the sources now; the store keeps what it has.
+    ``source_changed``, ``source_gone``: per modality, stored studies whose source holds something else now (the newer
+    version is set aside, the store keeps what it has), and those that have none any more; of the whole store, not
+    counted as refused.
     ``deidentification``: the gate that the studies passed, or "not checked". ``withheld``: of the refused studies, how
     many had findings of each kind that may name somebody (one study may have several).
     """
@@ -38,6 +42,8 @@ class IngestReport:
     corrections: Mapping[str, int] = field(default_factory=dict)
     nan_samples: int = 0
     changed: int = 0
+    source_changed: Mapping[str, int] = field(default_factory=dict)
+    source_gone: Mapping[str, int] = field(default_factory=dict)
     deidentification: str = gate_name(None)
     withheld: Mapping[str, int] = field(default_factory=dict)
 
@@ -79,6 +85,9 @@ def ingest(
     (what could be stored is stored), `StoreError` for another site or preprocessing, `EnvironmentFault` for a full disk
     or a missing package.
 
+    A stored study whose source has changed is never replaced: the newer version is listed in the quarantine and
+    counted. Stored studies whose source is gone are counted as well. See `more_model.data.source_notes`.
+
     ``gate`` withholds studies that may name somebody: they are refused as "not-deidentified" and tried again under
     another gate. A store remembers its gate; it takes a laxer one (for what comes then), any other is a `StoreError`.
     """
@@ -86,6 +95,11 @@ def ingest(
     with _opened(store_path, site, preprocessing) as store:
         _agree_on_gate(store, record)
         todo, tally = _plan(studies, store, record)
+        notes = _noted(
+            studies, todo, store, lambda again: convert_all(again, preprocessing, workers=workers, gate=gate)
+        )
+        before = {(entry.modality, entry.study_id) for entry in store.records}
+        tally.source_changed, tally.source_gone = notes.changed(before), notes.gone(before)
         outcomes = convert_all(todo, preprocessing, workers=workers, gate=gate)
         for done, (study, outcome) in enumerate(zip(todo, outcomes, strict=True), start=len(studies) - len(todo) + 1):
             _keep(store, study, outcome, tally, record)
@@ -104,6 +118,8 @@ class _Tally:
     corrections: Counter[str] = field(default_factory=Counter)
     nan_samples: int = 0
     changed: int = 0
+    source_changed: Counter[str] = field(default_factory=Counter)
+    source_gone: Counter[str] = field(default_factory=Counter)
     withheld: Counter[str] = field(default_factory=Counter)
 
     def refuse(self, entry: QuarantinedStudy) -> None:
@@ -120,6 +136,8 @@ def _report(studies: int, tally: _Tally, record: GateRecord | None) -> IngestRep
         corrections=dict(tally.corrections),
         nan_samples=tally.nan_samples,
         changed=tally.changed,
+        source_changed=dict(tally.source_changed),
+        source_gone=dict(tally.source_gone),
         deidentification=gate_name(record),
         withheld=dict(sorted(tally.withheld.items())),
     )
@@ -133,6 +151,28 @@ def _agree_on_gate(store: SiteStore, record: GateRecord | None) -> None:
         check_same_or_laxer(store.folder, before, record)
     # Before the first study of the new gate is stored: after a crash a store may claim less than is true, never more.
     write_gate(store.folder, record)
+
+
+def _noted(
+    studies: Sequence[Study],
+    todo: Sequence[Study],
+    store: SiteStore,
+    read: Callable[[Sequence[Study]], Iterable[Converted | Refused]],
+) -> SourceNotes:
+    """The notes of the store, brought up to date; a source that has changed is set aside in the quarantine list."""
+    notes = SourceNotes.read(store.folder)
+    stored = {(record.modality, record.study_id): record for record in store.records}
+    doubtful = suspects(notes, studies, stored)
+    outcomes = read([study for study, _ in doubtful])
+    for (study, state), outcome in zip(doubtful, outcomes, strict=True):
+        if judge(notes, study, state, stored[study.modality, study.study_id], outcome):
+            source = "" if study.source is None else str(study.source)
+            entry = QuarantinedStudy(study.modality, study.study_id, CHANGED, CHANGED_WORDS, source, state)
+            store.refuse(entry)
+    # The list first: a crash in between finds the same change again, and does not forget to list it.
+    store.commit()
+    note_planned(notes, todo)
+    return notes
 
 
 def _keep(

@@ -1,9 +1,10 @@
 """The site store: every study of one site, decoded once, on disk as training reads it.
 
 A folder with ``store.json`` (schema, site, preprocessing and its digest), ``xray.bin`` (uint8 [n, S, S]), ``ecg.bin``
-(float16 [n, 12, L]), ``index.jsonl`` (one line a study) and ``quarantine.jsonl`` (one line a refusal). All are only
-ever appended to. A commit writes and syncs the arrays first and the index lines after them, so the index never names
-bytes that are not on disk; whatever a crash leaves behind the last whole index line is cut off by the next writer.
+(float16 [n, 12, L]), ``index.jsonl`` (one line a study) and ``quarantine.jsonl`` (one line a refusal); an ingest adds
+``sources.jsonl`` (`more_model.data.source_notes`). All are only ever appended to. A commit writes and syncs the arrays
+first and the index lines after them, so the index never names bytes that are not on disk; whatever a crash leaves
+behind the last whole index line is cut off by the next writer.
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ from more_model.errors import EnvironmentFault, StoreError
 SCHEMA = 1
 _FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
-_STORE_FILES = frozenset({"store.json", "index.jsonl", "quarantine.jsonl", "xray.bin", "ecg.bin", ".lock"})
+_STORE_FILES = frozenset(
+    {"store.json", "index.jsonl", "quarantine.jsonl", "sources.jsonl", "xray.bin", "ecg.bin", ".lock"}
+)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ from more_model.errors import ConfigError
 
 if TYPE_CHECKING:
     from privacy.ledger.chain import Anchor
-    from privacy.ledger.state import Account, State
+    from privacy.ledger.state import State
 
 ledger = typer.Typer(
     no_args_is_help=True,
@@ -39,10 +38,11 @@ def show(path: LedgerFile, witness: WitnessFile, as_json: AsJson = False) -> Non
     Example: more-privacy ledger show --ledger /var/lib/more-fed/ledger.sqlite --witness /srv/witness/ledger.json
     """
     with exit_on_error():
+        from privacy.ledger.shown import account_facts
         from privacy.ledger.verify import checked_state
 
         state = checked_state(path, witness)
-        facts = [_account_facts(state, account) for account in state.accounts.values()]
+        facts = [account_facts(state, account) for account in state.accounts.values()]
         content = {"site": state.site, "anchor": str(state.anchor), "data_sets": facts}
         typer.echo(json.dumps(content) if as_json else _shown(state, facts))
 
@@ -113,47 +113,12 @@ def _newest(anchors: list[Anchor]) -> Anchor:
     return max(anchors, key=lambda anchor: anchor.count)
 
 
-def _account_facts(state: State, account: Account) -> dict[str, Any]:
-    spent = state.spent(account.digest)
-    return {
-        "name": account.name,
-        "data_set": account.digest,
-        "patients": account.patients,
-        "epsilon": _finite(spent.epsilon),
-        "without_noise": math.isinf(spent.epsilon),
-        "budget": _finite(account.budget.epsilon),
-        "delta": account.budget.delta,
-        "unit": spent.unit,
-        "accountant": spent.accountant,
-        "assumptions": list(spent.assumptions),
-        "shares_patients_with": sorted(account.overlaps),
-        "charges": [
-            {"number": c.number, "at": c.at, "mode": c.charge.mode, "adjacency": c.charge.adjacency,
-             "noise_multiplier": c.charge.noise_multiplier, "sampling_rate": c.charge.sampling_rate,
-             "steps": c.charge.steps, "reserved": c.reserved, "settled": c.settled, "purpose": c.purpose}
-            for c in account.charges.values()
-        ],
-    }  # fmt: skip
-
-
-def _finite(value: float) -> float | None:
-    # JSON has no infinity.
-    return value if math.isfinite(value) else None
-
-
 def _shown(state: State, facts: list[dict[str, Any]]) -> str:
-    from privacy.claims import rounded_up
+    from privacy.ledger.shown import account_lines
 
-    lines = [f"site    {state.site}", f"anchor  {state.anchor}"]
-    for fact in facts:
-        spent = "without bound (training without noise)" if fact["without_noise"] else rounded_up(fact["epsilon"], 3)
-        budget = "none" if fact["budget"] is None else f"{fact['budget']:g}"
-        lines += [
-            f"{fact['name']}  ({fact['patients']} patients, {fact['data_set'][:12]})",
-            f"  epsilon per {fact['unit']}  {spent} of {budget} at delta {fact['delta']:g}",
-            f"  charges  {len(fact['charges'])}, by {fact['accountant']}",
-            *(f"  - {sentence}" for sentence in fact["assumptions"]),
-        ]
-        if fact["shares_patients_with"]:
-            lines.append(f"  counts what {len(fact['shares_patients_with'])} data set(s) with some same patients spent")
+    lines = [
+        f"site    {state.site}",
+        f"anchor  {state.anchor}",
+        *(line for fact in facts for line in account_lines(fact)),
+    ]
     return "\n".join(lines if facts else [*lines, "no data set is registered"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,6 +48,28 @@ class PublicWeights:
         """The integer weight of every site."""
         most = max(self.of_site.values())
         return {site: integer_weight(weight, most, max_weight) for site, weight in self.of_site.items()}
+
+
+def public_weights(privacy: PrivacySettings, patients: Mapping[str, int]) -> PublicWeights:
+    """Those of all sites of a run: the agreed shares under `hospital`, else the declared numbers of patients."""
+    if privacy.mode == "hospital":
+        return PublicWeights(dict(privacy.public_weights))
+    return PublicWeights({site: float(number) for site, number in patients.items()})
+
+
+def lacking_contributors(
+    settings: SumSettings, privacy: PrivacySettings, modalities: Mapping[str, Collection[str]]
+) -> list[str]:
+    """The modalities whose sum would never be revealed, in words: too few sites have them. ``modalities``: by site."""
+    fewest = settings.minimum_contributors
+    if privacy.mode == "hospital":
+        fewest = max(fewest, len(modalities) - settings.dropouts)
+    having = Counter(modality for of_site in modalities.values() for modality in of_site)
+    return [
+        f"{modality}: {sites} sites have such studies, no sum over fewer than {fewest} is revealed"
+        for modality, sites in sorted(having.items())
+        if sites < fewest
+    ]
 
 
 def make_plan(

@@ -108,7 +108,7 @@ def _last_round(facts: Facts) -> Iterator[Alert]:
 def _of_state(site: str, state: str, why: str | None, number: int | None) -> Iterator[Alert]:
     if state == "quarantined":
         yield Alert("quarantine", site, site, f"The update of {site} for round {number} was quarantined.", why)
-    elif state == "refused" and why in BUDGET_CODES:
+    elif state == "refused" and not BUDGET_CODES.isdisjoint((why or "").split(", ")):
         yield Alert("budget", site, site, f"{site} refused round {number}: its privacy budget does not allow it.", why)
     elif state == "refused":
         yield Alert("drop", site, site, f"{site} refused round {number}.", why)

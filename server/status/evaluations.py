@@ -41,13 +41,20 @@ class LabelMeasured:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The global tensors after ``round`` (0: before the first), on the patients of ``split`` at ``sites``."""
+    """The global tensors after ``round`` (0: before the first), on the patients of ``split`` at ``sites``. ``missing``:
+    the others, each with its state."""
 
     round: int
     split: str
     macro: Figure
     labels: tuple[LabelMeasured, ...]
     sites: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+
+def measured(result: PooledEvaluation) -> Measured:
+    """The figures of one round."""
+    return _measured(_Line.model_validate(result.as_json()))
 
 
 def record_evaluation(folder: Path, result: PooledEvaluation) -> None:
@@ -76,13 +83,13 @@ def read_evaluations(folder: Path) -> tuple[Measured, ...]:
         except ValueError:
             continue
         try:
-            measured = _measured(_Line.model_validate(content))
+            read = _measured(_Line.model_validate(content))
         except ValidationError as error:
             raise RoundError(
                 f"{path}: line {number} is no evaluation that this version knows",
                 remedy="restore the file from a backup, or move it away: it holds figures, no record of who took part",
             ) from error
-        found[measured.round, measured.split] = measured
+        found[read.round, read.split] = read
     return tuple(found[key] for key in sorted(found))
 
 
@@ -118,7 +125,8 @@ def _measured(line: _Line) -> Measured:
         for name, each in line.per_label.items()
     )
     accepted = tuple(site for site, part in line.sites.items() if part.state == "accepted")
-    return Measured(line.round, line.split, _figure(line.macro_auroc), labels, accepted)
+    missing = tuple(f"{site}: {part.state}" for site, part in line.sites.items() if part.state != "accepted")
+    return Measured(line.round, line.split, _figure(line.macro_auroc), labels, accepted, missing)
 
 
 def _figure(line: _FigureLine) -> Figure:

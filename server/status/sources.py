@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from more_model.errors import ConfigError, RoundError
+from more_model.errors import ConfigError
 from server.authority import days_left
 from server.federation_file import NAME as FEDERATION
 from server.federation_file import FederationFile, read_federation
-from server.journal import read_rounds
+from server.journal import open_to_read, read_rounds
 from server.sites import NAME as REGISTER
 from server.sites import SiteRegister
 from server.status import evaluations, live
@@ -42,7 +40,7 @@ def watched(folder: Path, federation: Path | None = None) -> Watched:
             raise ConfigError(str(folder), [fault], remedy="give the folder of a federation or of a run")
         return Watched(folder)
     settings = read_federation(folder if federation is None else federation)
-    return Watched(settings.state if federation is None else folder, settings)
+    return Watched(settings.run_folder if federation is None else folder, settings)
 
 
 def read_sources(what: Watched) -> Sources:
@@ -68,23 +66,13 @@ def read_sources(what: Watched) -> Sources:
 
 def read_closed(journal: Path) -> tuple[Closed, ...]:
     """The closed rounds of a journal that may be in use. RoundError where it cannot be read."""
-    # A journal without a write-ahead file is at rest; marked immutable it can be read in a folder without write access.
-    at_rest = not journal.with_name(f"{journal.name}-wal").exists()
-    address = f"{journal.resolve().as_uri()}?{'immutable=1' if at_rest else 'mode=ro'}"
-    try:
-        with closing(sqlite3.connect(address, uri=True)) as database:
-            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'rounds'").fetchone():
-                # A run that was just started has made the file and not yet its tables.
-                return ()
-            times = dict(database.execute("SELECT round, closed_at FROM rounds").fetchall())
-            # Rounds are only ever added, so one that is closed between the two questions is left for the next look.
-            records = [record for record in read_rounds(database) if record.round in times]
-    except sqlite3.DatabaseError as error:
-        raise RoundError(
-            f"{journal}: the journal cannot be read ({error})",
-            remedy="restore it from a backup",
-            avoid="delete it: the record of who took part would be gone",
-        ) from error
+    with open_to_read(journal) as database:
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'rounds'").fetchone():
+            # A run that was just started has made the file and not yet its tables.
+            return ()
+        times = dict(database.execute("SELECT round, closed_at FROM rounds").fetchall())
+        # Rounds are only ever added, so one that is closed between the two questions is left for the next look.
+        records = [record for record in read_rounds(database) if record.round in times]
     return tuple(Closed(record, datetime.fromisoformat(times[record.round]).astimezone(UTC)) for record in records)
 
 

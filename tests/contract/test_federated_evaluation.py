@@ -23,7 +23,7 @@ from more_model.exchange import FACTS_RECORD, TENSORS_RECORD, Refusal
 from more_model.model.inventory import import_tensors
 from more_model.score_exchange import Question
 from server.evaluation import PooledEvaluation, evaluate_round
-from server.flower_grid import GridTransport, discover
+from server.flower_grid import GridTransport, discover, sent_once
 from simulation.flower_inprocess import InProcessGrid, partition_of
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def ask(miniature_run: Any, miniature_bench: Workbench) -> Ask:
         app, messages = build_client_app(lambda context: hospitals[partition_of(context)]), list[Message]()
         grid = InProcessGrid(app, len(hospitals), tap=lambda message: messages.append(copy.deepcopy(message)))
         nodes = discover(grid, len(hospitals), timeout_s=5)
-        result = evaluate_round(GridTransport(grid, nodes), question, bench.sites, terms, timeout_s=60)
+        result = evaluate_round(GridTransport(sent_once(grid, nodes)), question, bench.sites, terms, timeout_s=60)
         return Asked(question, terms, result, messages)
 
     return asked
@@ -132,7 +132,7 @@ def test_a_site_that_does_not_take_part_is_named(miniature_bench: Workbench, ask
     site, tokenizer = miniature_bench.sites[0], miniature_bench.scorer.tokenizer
     closed = Hospital(site, miniature_bench.training_examples(site), assembled, tokenizer, 48, 1)
     grid = InProcessGrid(build_client_app(lambda _context: closed), 1)
-    transport = GridTransport(grid, dict(zip([site], grid.get_node_ids(), strict=True)))
+    transport = GridTransport(sent_once(grid, dict(zip([site], grid.get_node_ids(), strict=True))))
     assert transport.evaluate({site: question}, timeout_s=5) == {site: Refusal(site, 2, "ExchangeError")}
     result = evaluate_round(transport, question, [site], asked.terms, timeout_s=5)
     assert [(part.site, part.state, part.why) for part in result.participation] == [(site, "refused", "ExchangeError")]

@@ -22,21 +22,63 @@ PUBLIC_MODULES = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.simulati
 NOT_PUBLIC = {
     "flwr.supercore.task_identity.TaskIdentity": "Flower stamps its ids on each Message built outside its own runtime",
     "flwr.supercore.run.Run": "a Grid must answer which run it belongs to",
+    "flwr.common.serde.message_from_proto": "the relay answers also a message whose content cannot be read",
+    "flwr.supercore.inflatable.inflatable_protobuf_utils.make_pull_object_fn_protobuf": "the relay pulls a message",
+    "flwr.supercore.inflatable.inflatable_utils.pull_and_inflate_object_from_tree": "the relay pulls a message",
+    "flwr.supercore.retry.RetryInvoker": "a call of the relay is tried again for a bounded time, ending no process",
+    "flwr.supercore.retry.exponential": "the waits in between",
+    "flwr.supernode.runtime.run_clientapp.push_message": "the relay hands a reply over as Flower's own process does",
     **{
-        f"flwr.proto.control_pb2.{name}": "keys of sites are registered and revoked while the SuperLink runs"
-        for call in ("ListNodes", "RegisterNode", "UnregisterNode")
+        f"flwr.proto.{name}": "the relay takes the place of Flower's starter at a hospital"
+        for name in (
+            "message_pb2.ConfirmMessageReceivedRequest",
+            "node_pb2.Node",
+            "runtime_pb2.AcquireTaskRequest",
+            "runtime_pb2.PullAppMessagesRequest",
+            "runtime_pb2.PullTaskInputRequest",
+            "runtime_pb2.PushTaskOutputRequest",
+            "runtime_pb2.SendTaskHeartbeatRequest",
+        )
+    },
+    "flwr.supercore.runtime.RuntimeHttpClient": "how programs of ours take tasks, in the place of Flower's starter",
+    "flwr.supercore.interceptors.SuperExecAuthHttpInterceptor": "proves to hold the secret that tasks are given for",
+    "flwr.supercore.interceptors.RuntimeTokenHttpInterceptor": "proves to hold a task",
+    "flwr.supercore.interceptors.RuntimeVersionHttpInterceptor": "another minor release is refused, not misunderstood",
+    "flwr.superlink.grid.HttpGrid": "the coordinator's run sends its messages itself, in the place of a ServerApp",
+    "flwr.proto.fab_pb2.Fab": "a run is begun with a bundle",
+    "flwr.common.serde.run_from_proto": "the grid must know its run",
+    "flwr.cli.build.build_fab_from_files": "the bundle is made from what this package says, not from a folder",
+    **{
+        f"flwr.proto.control_pb2.{name}": "keys are registered and revoked, and runs begun, while the SuperLink runs"
+        for call in ("ListNodes", "RegisterNode", "UnregisterNode", "ListRuns", "StartRun", "StopRun")
         for name in (f"{call}Request", f"{call}Response")
     },
 }
 # Entries of an object's `__dict__` that are written because there is no public way.
 FIELDS = {"_message_id": "Flower's link, which the in-process grid stands in for, numbers each message it carries"}
 
+GRID_FIELDS = {"_retry_invoker": "Flower's own retries wait for ever, and end the process where a task is lost"}
+
 # What the adapters call, with the parameters they pass: a renamed parameter would only show in a long run.
 SIGNATURES = {
     "flwr.app.Message": {"content", "dst_node_id", "message_type", "ttl", "group_id", "reply_to"},
     "flwr.serverapp.Grid.send_and_receive": {"messages", "timeout"},
     "flwr.supercore.run.Run.create_empty": {"run_id"},
-}
+    "flwr.app.Context": {"run_id", "node_id", "node_config", "state", "run_config"},
+    "flwr.supercore.inflatable.inflatable_utils.pull_and_inflate_object_from_tree": {
+        "object_tree", "pull_object_fn", "confirm_object_received_fn", "return_type",
+    },
+    "flwr.supercore.retry.exponential": {"base_delay", "max_delay"},
+    "flwr.supercore.retry.RetryInvoker": {
+        "wait_gen_factory", "recoverable_exceptions", "max_tries", "max_time", "should_giveup",
+    },
+    "flwr.supercore.runtime.RuntimeHttpClient.from_server_address": {
+        "server_address", "insecure", "root_certificates", "interceptors", "retry_invoker",
+    },
+    "flwr.supernode.runtime.run_clientapp.push_message": {"client", "message", "context"},
+    "flwr.superlink.grid.HttpGrid": {"runtime_api_address", "root_certificates", "token"},
+    "flwr.cli.build.build_fab_from_files": {"files"},
+}  # fmt: skip
 ATTRIBUTES = {
     "flwr.app.Metadata": ("message_id", "reply_to_message_id", "src_node_id", "dst_node_id", "group_id", "ttl"),
     "flwr.app.Error": ("code",),
@@ -44,8 +86,13 @@ ATTRIBUTES = {
     "flwr.app.RecordDict": ("config_records",),
     "flwr.app.MessageType": ("TRAIN", "QUERY"),
     "flwr.clientapp.ClientApp": ("train", "query"),
+    "flwr.supercore.runtime.RuntimeHttpClient": (
+        "AcquireTask", "SendTaskHeartbeat", "PullTaskInput", "PushTaskOutput", "PullMessages", "PushMessages",
+        "PullObject", "PushObject", "ConfirmMessageReceived", "close",
+    ),
+    "flwr.superlink.grid.HttpGrid": ("get_nodes", "push_messages", "pull_messages", "set_run", "close"),
     "flwr.serverapp.Grid": ("get_node_ids", "push_messages", "pull_messages", "create_message", "set_run", "run"),
-}
+}  # fmt: skip
 
 
 def adapter_files(checkout: Path) -> list[Path]:
@@ -139,7 +186,10 @@ def test_fields_written_past_the_public_interface_are_named_here_and_exist(check
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "__dict__"
     }
-    assert written == set(FIELDS)
+    assert written == {*FIELDS, *GRID_FIELDS}
+    from flwr.superlink.grid import HttpGrid
+
+    assert GRID_FIELDS.keys() <= HttpGrid("127.0.0.1:9", insecure=True, token="any").__dict__.keys()
     # A stamped identity is what Flower's runtime sets before an app runs; without one no Message can be built.
     code = (
         "from flwr.supercore.task_identity import TaskIdentity as T; T.task_id, T.run_id, T.node_id = 1, 1, 1\n"
@@ -170,3 +220,20 @@ def test_objects_have_the_attributes_that_are_read(name: str, attributes: tuple[
 def test_the_in_process_grid_reports_a_raising_app_as_flower_does() -> None:
     flower = resolve("flwr.common.constant.ErrorCode.CLIENT_APP_RAISED_EXCEPTION")
     assert resolve("simulation.flower_inprocess._APP_RAISED") == flower
+
+
+def test_the_relay_names_tasks_and_their_end_as_flower_does() -> None:
+    assert resolve("client.flower_runtime.CLIENT_APP") == resolve("flwr.supercore.constant.TaskType.CLIENT_APP")
+    assert resolve("client.flower_runtime._COMPLETED") == resolve("flwr.common.constant.SubStatus.COMPLETED")
+    assert resolve("client.flower_runtime._SIGNED") == resolve(
+        "flwr.supercore.superexec.run_superexec._SUPEREXEC_AUTH_METHODS"
+    )
+    patience_s = resolve("flwr.common.constant.HEARTBEAT_PATIENCE") * resolve(
+        "flwr.common.constant.HEARTBEAT_DEFAULT_INTERVAL"
+    )  # type: ignore[operator]
+    assert (
+        resolve("client.flower_runtime._HEARTBEAT_S")
+        < patience_s / 3
+        < patience_s
+        < resolve("client.flower_runtime._RETRY_S")
+    )  # type: ignore[operator]

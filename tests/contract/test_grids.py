@@ -17,9 +17,10 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.policy_check import POLICY_CODES
 from more_model.errors import RoundError
 from more_model.exchange import FACTS_RECORD, TENSORS_RECORD, Fingerprint, Instruction, Refusal, Update
-from server.flower_grid import GridTransport, discover
+from server.flower_grid import GridTransport, discover, sent_once
 from simulation.flower_federation import train_federated
 from simulation.flower_inprocess import InProcessGrid, partition_of
 from simulation.workbench import Workbench
@@ -146,7 +147,7 @@ def good(message: Message, partition: int) -> RecordDict:
 def exchange(grid: InProcessGrid, sites: int = 3) -> dict[str, Update | Refusal]:
     instruction = Instruction(1, 1, {"text.w": np.zeros(2, np.float32)}, "{}", 7, "digest", Fingerprint({}))
     nodes = {f"site-{number + 1}": 1001 + number for number in range(sites)}
-    return dict(GridTransport(grid, nodes).exchange(dict.fromkeys(nodes, instruction), timeout_s=30))
+    return dict(GridTransport(sent_once(grid, nodes)).exchange(dict.fromkeys(nodes, instruction), timeout_s=30))
 
 
 class Shuffling(InProcessGrid):
@@ -236,7 +237,21 @@ def test_a_site_that_raises_is_a_refusal_with_flowers_error_code() -> None:
 
 def test_a_refusal_is_cut_short() -> None:
     answers = exchange(InProcessGrid(app_of(named, lambda _m, _p: facts(refusal="x" * 10_000)), 1), sites=1)
-    assert answers["site-1"] == Refusal("site-1", 1, "x" * 120)
+    assert answers["site-1"] == Refusal("site-1", 1, "x" * 400)
+
+
+def test_every_code_of_a_policy_at_once_comes_through_whole() -> None:
+    codes = ", ".join(sorted(POLICY_CODES))
+    answers = exchange(InProcessGrid(app_of(named, lambda _m, _p: facts(refusal=codes)), 1), sites=1)
+    assert answers["site-1"] == Refusal("site-1", 1, codes)
+
+
+@pytest.mark.parametrize(("last", "kept"), [(9, 40), (10, 40), (11, 39)])
+def test_codes_that_do_not_fit_are_left_out_whole(last: int, kept: int) -> None:
+    # 39 codes and what is between them make 388 characters; a fortieth of 10 fits exactly.
+    codes = ["x" * 8] * 39 + ["y" * last] + ["z" * 8] * 5
+    answers = exchange(InProcessGrid(app_of(named, lambda _m, _p: facts(refusal=", ".join(codes))), 1), sites=1)
+    assert answers["site-1"] == Refusal("site-1", 1, ", ".join(codes[:kept]))
 
 
 def test_nodes_do_not_share_the_content_of_a_message() -> None:

@@ -24,7 +24,7 @@ from more_model.errors import RoundError, StoreError
 from more_model.exchange import FACTS_RECORD, TENSORS_RECORD, ExchangeSpec, Instruction, Refusal, Tensors, Update
 from more_model.model.inventory import export_tensors
 from more_model.run_folder import RunFolder
-from server.flower_grid import GridTransport
+from server.flower_grid import GridTransport, sent_once
 from server.journal import RoundRecord
 from simulation.flower_federation import client_app, train_over_grid
 from simulation.flower_inprocess import InProcessGrid, partition_of
@@ -284,7 +284,7 @@ def test_the_text_of_an_error_stays_at_the_site(bench: Workbench, error: Excepti
         spec_digest=assembled.spec.digest(),
         fingerprint=assembled.fingerprint,
     )
-    answers = GridTransport(grid, nodes).exchange(dict.fromkeys(nodes, instruction), timeout_s=60)
+    answers = GridTransport(sent_once(grid, nodes)).exchange(dict.fromkeys(nodes, instruction), timeout_s=60)
     refusal = answers["broken"]
     assert isinstance(refusal, Refusal)
     wanted = code if where == "while training" else f"unexpected {type(error).__name__}"

@@ -49,6 +49,7 @@ class Coordinator:
     running: list[Running] = field(default_factory=list)
     faults: list[BaseException] = field(default_factory=list)
     nodes: list[Supervised] = field(default_factory=list)
+    connections: list[Connection] = field(default_factory=list)
 
     @property
     def register(self) -> SiteRegister:
@@ -73,6 +74,7 @@ class Coordinator:
         )
         child = start_supernode(connection, QUICK)
         self.nodes.append(child)
+        self.connections.append(connection)
         return child
 
     def status(self, site: str) -> str:

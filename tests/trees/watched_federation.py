@@ -49,14 +49,15 @@ def write_federation(
     for site in sites:
         keys = make_keys(folder / "keys" / site, site, patients=1200, modalities=tuple(kinds))
         register.enroll(keys.enrolment, by="the coordinator", now=moment)
-    _write_journal(state, sites)
-    _write_evaluations(state, sites)
-    _write_live(state, sites, moment)
+    run = state / "run"
+    _write_journal(run, sites)
+    _write_evaluations(run, sites)
+    _write_live(run, sites, moment)
     return folder
 
 
-def _write_journal(state: Path, sites: tuple[str, ...]) -> None:
-    journal = Journal(state, run={"run": "1"})
+def _write_journal(run: Path, sites: tuple[str, ...]) -> None:
+    journal = Journal(run, run={"run": "1"})
     for number in (1, 2, 3):
         parts = [Participation(site, "accepted", None, {"loss": 5.0 - number / 10, "steps": 6.0}) for site in sites]
         if number == 3:
@@ -66,7 +67,7 @@ def _write_journal(state: Path, sites: tuple[str, ...]) -> None:
     journal.close()
 
 
-def _write_evaluations(state: Path, sites: tuple[str, ...]) -> None:
+def _write_evaluations(run: Path, sites: tuple[str, ...]) -> None:
     def figure(value: float, low: float, high: float) -> dict[str, Any]:
         return {"value": value, "low": value - 0.005, "high": value + 0.005, "ci95": [low, high]}
 
@@ -86,12 +87,12 @@ def _write_evaluations(state: Path, sites: tuple[str, ...]) -> None:
         }
         for number in (2, 3)
     ]  # fmt: skip
-    (state / "evaluations.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    (run / "evaluations.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
 
 
-def _write_live(state: Path, sites: tuple[str, ...], now: datetime) -> None:
+def _write_live(run: Path, sites: tuple[str, ...], now: datetime) -> None:
     at = [now - timedelta(seconds=OPEN_S)]
-    live = LiveState(state / "live.json", clock=lambda: at[0])
+    live = LiveState(run / "live.json", clock=lambda: at[0])
     live.connections({site: site != sites[-1] for site in sites})
     live.open_round(4, 8, sites, timeout_s=3600)
     at[0] = now - timedelta(seconds=OPEN_S - 30)

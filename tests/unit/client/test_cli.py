@@ -60,6 +60,21 @@ def test_ingest_report_verify(site: Path) -> None:
     assert json.loads(run("verify", "--store", site / "store", "--json").stdout)["verified"] == 19
 
 
+def test_changed_and_gone_studies_are_told_by_ingest_and_data_report(site: Path) -> None:
+    arguments = ("ingest", site / "SOURCES.toml", "--store", site / "store", "--site", "north", "--ceiling", "0.1")
+    assert "Changed since" not in run(*arguments).stdout
+    (site / "1.png").write_bytes((site / "9.png").read_bytes() + b" ")
+    (site / "2.png").unlink()
+    told = run(*arguments)
+    assert told.exit_code == 0
+    assert "Changed since they were stored: 1 xray. The newer versions are quarantined" in told.stdout
+    assert "Stored, and no longer among the sources: 1 xray" in told.stdout
+    assert json.loads(run(*arguments, "--json").stdout)["source_gone"] == {"xray": 1}
+    facts = json.loads(run("data-report", "--store", site / "store", "--minimum-count", "1", "--json").stdout)
+    assert facts["quarantine"] == {"xray: changed-since-stored": 1, "xray: file-not-found": 1}
+    assert facts["gone"] == {"xray": 1}
+
+
 def test_minimum_count_is_the_sites_choice(site: Path) -> None:
     run("ingest", site / "SOURCES.toml", "--store", site / "store", "--site", "north")
     report = run("data-report", "--store", site / "store", "--minimum-count", "1", "--json")

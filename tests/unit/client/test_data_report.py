@@ -14,6 +14,7 @@ from client.data_report import LabelCounts, data_report, render, suppressed
 from more_model.data.gate import GateRecord
 from more_model.data.pairing import PairingRule
 from more_model.data.preprocessing import Preprocessing
+from more_model.data.source_notes import Note, SourceNotes
 from more_model.data.store import QuarantinedStudy, SiteStore, StoredStudy
 from more_model.data.store_files import write_gate
 from more_model.data.study import Modality
@@ -185,3 +186,16 @@ def test_the_kinds_of_withheld_studies_do_not_give_small_counts_away(tmp_path: P
     assert one == other
     small = data_report(withholding(tmp_path / "small", [("name", "date")] * 2), PairingRule())
     assert small.withheld == {"date": "<5", "name": "<5"}
+
+
+def test_changed_and_gone_sources_are_counted(folder: Path) -> None:
+    notes = SourceNotes.read(folder)
+    for number in range(12):
+        notes.note((Modality.XRAY, str(number)), Note("1:1", changed=number < 6, gone=number >= 10))
+    notes.note((Modality.XRAY, "never stored"), Note("1:1", changed=True))
+    notes.save()
+    report = data_report(folder, PairingRule(), minimum_count=1)
+    assert report.quarantine["xray: changed-since-stored"] == 6
+    assert report.gone == {"xray": 2}
+    assert data_report(folder, PairingRule(), minimum_count=5).gone == {"xray": "<5"}
+    assert "no longer among the sources" in render(report)

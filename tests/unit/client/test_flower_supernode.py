@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client.flower_supernode import RECONNECT, Connection, hindrance, superexec_program, supernode_program
+from client.flower_supernode import RECONNECT, Connection, hindrance, relay_program, supernode_program
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_the_supernode_is_bound_to_one_authority_and_one_key(connection: Connect
 
 
 def test_messages_are_handed_to_the_holder_of_the_secret_only(connection: Connection) -> None:
-    node, relay = supernode_program(connection), superexec_program(connection)
+    node, relay = supernode_program(connection), relay_program(connection, Path("d.sock"))
     for program in (node, relay):
         assert str(connection.secret) in program.command
     assert "process" in node.command

@@ -104,7 +104,6 @@ def test_no_part_may_be_left_out(part: str) -> None:
         ({"ca_fingerprint": "00" * 32}, "federation-not-allowed"),
         ({"code": "00" * 32}, "code-not-allowed"),
         ({"bundle": "00" * 32}, "bundle-not-allowed"),
-        ({"bundle": ""}, "bundle-not-allowed"),
         ({"patients": 99}, "cohort-below-policy"),
         ({"gpu_share": 0.51}, "gpu-share-above-policy"),
         ({"rounds_answered": 10}, "rounds-above-policy"),
@@ -114,8 +113,10 @@ def test_facts_of_the_site_that_the_policy_does_not_allow(changes: dict[str, Any
     assert codes(opened(), facts=replace(FACTS, **changes)) == [code]
 
 
-def test_an_instruction_that_no_bundle_brought() -> None:
-    assert codes(opened(code={"bundles": []}), facts=replace(FACTS, bundle=None)) == []
+@pytest.mark.parametrize("named", [[], [BUNDLE]])
+def test_an_instruction_of_which_no_relay_said_how_it_came(named: list[str]) -> None:
+    code = {"installed": [CODE], "bundles": named}
+    assert codes(opened(code=code), facts=replace(FACTS, bundle="")) == ["bundle-not-allowed"]
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,12 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from client.flower_relay import Patience, build_relay
-from client.wire import Frame, Limits, receive, send
+from client.wire import BUNDLE_FACT, Frame, Limits, receive, send
 from more_model.exchange import FACTS_RECORD, SUM_ACTION, TENSORS_RECORD
 from simulation.flower_inprocess import InProcessGrid
 
 Reply = Callable[[socket.socket], None]
+BUNDLE = "b0" * 32
 LOADED = """
 import sys, client.flower_relay
 heavy = {"torch", "transformers", "timm", "peft", "pandas", "scipy", "sklearn"}
@@ -66,7 +67,7 @@ def standing_in(tmp_path: Path) -> Iterator[Callable[..., list[Frame]]]:
 
 def asked_through_the_relay(path: Path, kind: str, content: RecordDict) -> dict[str, object]:
     quick = Patience(gone_s=5.0, who_s=5.0, pause_s=0.01)
-    grid = InProcessGrid(build_relay(lambda _context: path / "d.sock", quick), 1)
+    grid = InProcessGrid(build_relay(lambda _context: path / "d.sock", BUNDLE, quick), 1)
     (node,) = grid.get_node_ids()
     (reply,) = grid.send_and_receive([Message(content, dst_node_id=node, message_type=kind, ttl=30.0)])
     assert not reply.has_error()
@@ -90,7 +91,7 @@ def test_a_daemon_that_ends_without_a_word_is_asked_the_same_again(
     )
     assert asked_through_the_relay(tmp_path, "train", content) == {"refusal": "paused", "site": "north"}
     assert [frame.kind for frame in asked] == ["train"] * 3
-    assert all(frame.facts == {"round": 2} for frame in asked)
+    assert all(frame.facts == {"round": 2, BUNDLE_FACT: BUNDLE} for frame in asked)
     assert all(np.array_equal(frame.arrays["0"], np.arange(4)) for frame in asked)
 
 
@@ -116,7 +117,8 @@ def test_stages_of_secure_sums_pass_through(tmp_path: Path, standing_in: Callabl
     content = RecordDict({FACTS_RECORD: ConfigRecord({"stage": "mask", "run": "trial"})})
     found = asked_through_the_relay(tmp_path, f"query.{SUM_ACTION}", content)
     assert found == {"stage": "mask", "session": "5e"}
-    assert [(frame.kind, dict(frame.facts)) for frame in asked] == [("sum-stage", {"stage": "mask", "run": "trial"})]
+    expected = {"stage": "mask", "run": "trial", BUNDLE_FACT: BUNDLE}
+    assert [(frame.kind, dict(frame.facts)) for frame in asked] == [("sum-stage", expected)]
 
 
 def test_facts_that_do_not_travel_reach_no_daemon(tmp_path: Path) -> None:

@@ -64,6 +64,17 @@ def test_paths_count_from_the_file_unless_they_are_whole(tmp_path: Path, monkeyp
     assert site.pairing.admissions == tmp_path / "admissions.csv"
 
 
+def test_a_public_bank_is_named_or_there_is_none(tmp_path: Path) -> None:
+    assert load(tmp_path).public_bank is None
+    site = load(tmp_path, public_bank={"cohort": "public/cohort.toml", "negatives": 64})
+    assert site.public_bank is not None and site.public_bank.negatives == 64
+    assert ("public_bank.cohort", tmp_path / "public" / "cohort.toml") in site.paths()
+    assert faults(tmp_path, public_bank={"negatives": 0}) == [
+        "public_bank.cohort: Field required",
+        "public_bank.negatives: Input should be greater than or equal to 1",
+    ]
+
+
 def test_an_address_of_version_6(tmp_path: Path) -> None:
     part = load(tmp_path, federation={**LEAST["federation"], "address": "[fd00::1]:443"}).federation
     assert (part.host, part.port) == ("fd00::1", 443)

@@ -14,7 +14,8 @@ from more_model.evaluation.score_histograms import centred_bins
 from more_model.exchange import Fingerprint, Refusal
 from more_model.score_exchange import Evaluation, Question, ScoreCounts
 from server.best_round import EarlyStop, Metric, best_round, metric_before_training, should_stop
-from server.evaluation import PooledEvaluation, evaluate_round, fault_of_evaluation, pool, site_figures
+from server.evaluation import evaluate_round, fault_of_evaluation, pool, site_figures
+from server.status.evaluations import Measured, measured
 
 TERMS = evaluation_terms("chexpert_ecg", labels=("Cardiomegaly", "Edema", "AFIB"), bins=centred_bins(20))
 FINGERPRINT = Fingerprint({"base": "any"})
@@ -117,22 +118,22 @@ def test_the_figures_of_a_site_are_its_own_unless_it_shows_them() -> None:
     assert set(own) == {"north", "south"} and own["north"]["Cardiomegaly"].value == 1.0
 
 
-def rounds(figures: Sequence[int | None], *, sites: Sequence[str] = ("north", "south")) -> list[PooledEvaluation]:
+def rounds(figures: Sequence[int | None], *, sites: Sequence[str] = ("north", "south")) -> list[Measured]:
     """Round after round from 0: of twenty positives per site, so many stand above the negatives (None: south is
     absent)."""
 
-    def one(number: int, above: int | None) -> PooledEvaluation:
+    def one(number: int, above: int | None) -> Measured:
         told = {"Cardiomegaly": counts(above or 10, 20 - (above or 10))}
         answers = {site: evaluation(site, told, round=number, minimum_count=1) for site in sites}
         if above is None:
             del answers["south"]
-        return pool(replace(QUESTION, round=number), sites, answers, TERMS)
+        return measured(pool(replace(QUESTION, round=number), sites, answers, TERMS))
 
     return [one(number, above) for number, above in enumerate(figures)]
 
 
-def macro(results: Sequence[PooledEvaluation]) -> Metric:
-    return metric_before_training(results[0], "macro_auroc")
+def macro(results: Sequence[Measured]) -> Metric:
+    return metric_before_training(results[0], "macro_auroc", TERMS.names)
 
 
 def test_the_best_round_is_the_earliest_of_the_highest() -> None:
@@ -150,10 +151,10 @@ def test_a_round_of_other_patients_cannot_be_the_best() -> None:
 
 
 def test_a_round_without_one_of_the_labels_cannot_be_the_best() -> None:
-    before = pool(QUESTION, ("north",), {"north": evaluation("north", {"AFIB": counts(5, 5)})}, TERMS)
+    before = measured(pool(QUESTION, ("north",), {"north": evaluation("north", {"AFIB": counts(5, 5)})}, TERMS))
     metric = macro([before])
     assert metric.labels == ("Cardiomegaly", "AFIB") and metric.of(before) == 0.75
-    lost = pool(QUESTION, ("north",), {"north": evaluation("north")}, TERMS)
+    lost = measured(pool(QUESTION, ("north",), {"north": evaluation("north")}, TERMS))
     # Cardiomegaly alone would give 1.0.
     assert metric.of(lost) is None
 
@@ -168,22 +169,22 @@ def test_a_round_without_one_of_the_labels_cannot_be_the_best() -> None:
     ],
 )
 def test_a_metric_is_over_what_has_a_value_before_training(name: str, labels: tuple[str, ...]) -> None:
-    before = pool(QUESTION, ("north",), {"north": evaluation("north", {"AFIB": counts(5, 5)})}, TERMS)
-    assert metric_before_training(before, name).labels == labels
+    before = measured(pool(QUESTION, ("north",), {"north": evaluation("north", {"AFIB": counts(5, 5)})}, TERMS))
+    assert metric_before_training(before, name, TERMS.names).labels == labels
 
 
 @pytest.mark.parametrize("name", ["auroc:Edema", "auroc_ecg", "accuracy", ""])
 def test_a_metric_without_a_value_before_training_is_refused(name: str) -> None:
-    before = pool(QUESTION, ("north", "south"), {"north": evaluation("north")}, TERMS)
+    before = measured(pool(QUESTION, ("north", "south"), {"north": evaluation("north")}, TERMS))
     with pytest.raises(ConfigError, match="has no value before round 1") as refused:
-        metric_before_training(before, name)
+        metric_before_training(before, name, TERMS.names)
     assert refused.value.faults[1:] == ("south: absent",)
     assert refused.value.remedy == "name one of macro_auroc, auroc_xray, auroc:Cardiomegaly"
 
 
 def test_no_metric_at_all_where_nobody_answered() -> None:
     with pytest.raises(ConfigError, match="let sites with enough held-out patients take part"):
-        metric_before_training(pool(QUESTION, ("north",), {}, TERMS), "macro_auroc")
+        metric_before_training(measured(pool(QUESTION, ("north",), {}, TERMS)), "macro_auroc", TERMS.names)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from server.flower_superlink import (
     SuperLinkFolder,
     reconcile,
     require_free_port,
-    superexec_program,
     superlink_program,
     wait_until_listening,
     wipe_free_pages,
@@ -82,7 +81,7 @@ def test_the_superlink_serves_this_machine_only_and_asks_for_keys(tmp_path: Path
 
 def test_superlink_and_superexec_share_a_secret_that_nobody_else_can_read(tmp_path: Path) -> None:
     folder = SuperLinkFolder(tmp_path)
-    for program in (superlink_program(folder, 9443), superexec_program(folder, 9443)):
+    for program in (superlink_program(folder, 9443),):
         assert str(folder.secret) in program.command
     assert len(folder.secret.read_bytes()) == 32
     assert folder.secret.stat().st_mode & 0o077 == 0

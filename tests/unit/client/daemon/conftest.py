@@ -28,7 +28,7 @@ from client.daemon.sockets import door_for
 from client.records.audit_log import open_log
 from client.records.lines import Entry, entries
 from client.site_file import load_site_file
-from client.wire import Frame, Limits, receive, send
+from client.wire import BUNDLE_FACT, WHO, Frame, Limits, receive, send
 from more_model.exchange import Instruction
 from more_model.private_file import secret
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 WAIT_S = 60.0
 FEDERATION = "chest"
+#: Digest of the app bundle that every policy here names.
+BUNDLE = "b0" * 32
 START = "import typer; from client.commands.start import start; typer.run(start)"
 
 
@@ -84,7 +86,7 @@ class RunningSite:
         """Wait until it answers, and let its policy name the code that it runs."""
         eventually(lambda: self.status_or_none() is not None or self.exit_code is not None, "a daemon that answers")
         assert self.exit_code is None, self.log
-        self.policy["code"] = {"installed": [self.status()["code"]]}
+        self.policy["code"] = {"installed": [self.status()["code"]], "bundles": [BUNDLE]}
         self.write_policy()
 
     def start(self) -> None:
@@ -190,12 +192,20 @@ class Here:
     thread: threading.Thread
     ended: list[bool]
 
-    def ask(self, kind: str, facts: Mapping[str, Any] | None = None, arrays: Mapping[str, Any] | None = None) -> Frame:
+    def ask(
+        self,
+        kind: str,
+        facts: Mapping[str, Any] | None = None,
+        arrays: Mapping[str, Any] | None = None,
+        *,
+        bundle: str | None = BUNDLE,
+    ) -> Frame:
         """As the relay asks, on a connection of its own."""
+        said = {} if bundle is None or kind == WHO else {BUNDLE_FACT: bundle}
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(WAIT_S)
             connection.connect(str(self.site.socket))
-            send(connection, Frame(kind, facts or {}, arrays or {}))
+            send(connection, Frame(kind, {**(facts or {}), **said}, arrays or {}))
             return receive(connection, Limits())
 
     def train(self, instruction: Instruction) -> Frame:
@@ -212,7 +222,7 @@ def here() -> Iterator[Callable[[RunningSite], Any]]:
         file, wake, ended = load_site_file(site.site_file), threading.Event(), list[bool]()
         with open_log(file.controls.audit_log, site=file.site, anchor_file=file.controls.audit_anchor) as log:
             opened = open_site(file)
-            site.policy["code"] = {"installed": [opened.code]}
+            site.policy["code"] = {"installed": [opened.code], "bundles": [BUNDLE]}
             if not (site.folder / "policy.toml").exists():
                 site.write_policy()
             daemon = Daemon(opened, log, secret(file.keys.site), door_for(file.socket, ()))
@@ -250,6 +260,12 @@ def instruct(miniature_bench: Workbench) -> Callable[..., Instruction]:
         return replace(asked, **changes)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def bundle() -> str:
+    """Digest of the app bundle that the sites' policies name."""
+    return BUNDLE
 
 
 @pytest.fixture(scope="session")

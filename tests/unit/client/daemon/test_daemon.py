@@ -20,7 +20,7 @@ from client.records.verify import verify
 from client.site_file import load_site_file
 from more_model.errors import StoreError
 from more_model.exchange import Instruction, Refusal, Update
-from server.flower_grid import GridTransport
+from server.flower_grid import GridTransport, sent_once
 from simulation.flower_federation import client_app, train_over_grid
 from simulation.flower_inprocess import InProcessGrid, partition_of
 
@@ -32,14 +32,14 @@ EPOCHS = 60
 
 
 def test_three_daemons_train_to_the_same_bits_as_hospitals_in_one_process(
-    miniature_bench: Workbench, new_site: Callable[..., Any], tmp_path: Path
+    miniature_bench: Workbench, new_site: Callable[..., Any], bundle: str, tmp_path: Path
 ) -> None:
     sites = [new_site(name) for name in miniature_bench.sites]
     for site in sites:
         site.launch()
     for site in sites:
         site.up()
-    relay = build_relay(lambda context: sites[partition_of(context)].socket)
+    relay = build_relay(lambda context: sites[partition_of(context)].socket, bundle)
     over_sockets = replace(miniature_bench, folder=tmp_path / "sockets")
     seed = miniature_bench.config.seed
     trained, records = train_over_grid(over_sockets, InProcessGrid(relay, 3), "federated", seed)
@@ -74,6 +74,7 @@ def test_a_daemon_that_is_killed_while_it_trains_gives_the_same_update_when_it_i
     new_site: Callable[..., Any],
     instruct: Callable[..., Instruction],
     wait_for: Callable[..., None],
+    bundle: str,
     tmp_path: Path,
 ) -> None:
     site = new_site("site-1", local_epochs=EPOCHS)
@@ -83,8 +84,8 @@ def test_a_daemon_that_is_killed_while_it_trains_gives_the_same_update_when_it_i
     site.environment = {"NOTIFY_SOCKET": str(site.folder / "notify"), "WATCHDOG_USEC": "300000"}
     site.start()
     wait_for(lambda: "READY=1" in told(manager), "word to the service manager that the daemon is ready")
-    grid = InProcessGrid(build_relay(lambda _context: site.socket), 1)
-    transport = GridTransport(grid, {"site-1": next(iter(grid.get_node_ids()))})
+    grid = InProcessGrid(build_relay(lambda _context: site.socket, bundle), 1)
+    transport = GridTransport(sent_once(grid, {"site-1": next(iter(grid.get_node_ids()))}))
     answers: list[Mapping[str, Any]] = []
     asking = threading.Thread(
         target=lambda: answers.append(transport.exchange({"site-1": instruct()}, timeout_s=120.0))
@@ -125,10 +126,10 @@ def test_a_second_daemon_of_a_site_ends_before_it_touches_a_socket(
         assert daemon.ask("who").kind == "site-name"
 
 
-def test_a_relay_without_a_daemon_says_so(tmp_path: Path, instruct: Callable[..., Instruction]) -> None:
+def test_a_relay_without_a_daemon_says_so(tmp_path: Path, bundle: str, instruct: Callable[..., Instruction]) -> None:
     quick = Patience(gone_s=0.3, who_s=0.3, pause_s=0.05)
-    grid = InProcessGrid(build_relay(lambda _context: tmp_path / "nothing.sock", quick), 1)
-    transport = GridTransport(grid, {"site-1": next(iter(grid.get_node_ids()))})
+    grid = InProcessGrid(build_relay(lambda _context: tmp_path / "nothing.sock", bundle, quick), 1)
+    transport = GridTransport(sent_once(grid, {"site-1": next(iter(grid.get_node_ids()))}))
     assert transport.exchange({"site-1": instruct(2)}, timeout_s=30.0) == {
         "site-1": Refusal("site-1", 2, "daemon-unreachable")
     }

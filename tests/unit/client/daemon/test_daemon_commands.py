@@ -18,7 +18,6 @@ from client.commands.status import status
 from client.commands.withdraw import withdraw
 from client.daemon.companion import programs
 from client.site_file import load_site_file
-from client.wire import SOCKET_VARIABLE
 from more_model.evaluation.federated_terms import evaluation_terms
 from more_model.exchange import Instruction
 from more_model.score_exchange import Evaluation, Question
@@ -80,8 +79,8 @@ def test_the_relay_is_told_of_the_socket_and_the_connection_of_the_key(new_site:
     file = load_site_file(site.site_file)
     (node,) = programs(file, runtime_port=9094, relay=False)
     assert str(file.keys.node) in node.command and "127.0.0.1:9" in node.command
-    _, starter = programs(file, runtime_port=9094, relay=True)
-    assert starter.environment[SOCKET_VARIABLE] == str(file.socket)
+    _, relay = programs(file, runtime_port=9094, relay=True)
+    assert relay.command[-1] == str(file.socket)
 
 
 def test_held_out_patients_are_measured_on_the_terms_of_the_policy(

@@ -171,6 +171,22 @@ def test_the_site_decides_on_its_machine(
     assert [(each.device, each.threads, each.batch_size) for each in seen] == [("cpu", 2, 4)]
 
 
+@pytest.mark.parametrize("brought", [None, "", "0a" * 32, 7])
+def test_a_run_whose_bundle_the_policy_does_not_name_is_not_answered(
+    new_site: NewSite, here: NewHere, instruct: Instruct, brought: Any
+) -> None:
+    asked, stage = instruct(), {"run": "federated", "stage": "share"}
+    site = new_site("site-1")
+    with here(site) as daemon:
+        for kind, facts, tensors in (("train", asked.facts(), asked.tensors), ("sum-stage", stage, {})):
+            assert refusal(daemon.ask(kind, facts, tensors, bundle=brought)) == "bundle-not-allowed"
+        assert daemon.ask("who", bundle=brought).kind == "site-name"
+        assert daemon.train(asked).kind == "update"
+        site.write_policy({"code": {"bundles": []}})
+        assert refusal(daemon.train(asked)) == "bundle-not-allowed"
+    assert [entry.content["message"] for entry in site.audit("released")].count("update") == 1
+
+
 def test_malformed_questions_end_their_own_connection_only(
     new_site: NewSite, here: NewHere, instruct: Instruct
 ) -> None:

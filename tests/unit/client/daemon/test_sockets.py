@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import stat
 import tempfile
@@ -13,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from client.daemon.companion import hand_over
 from client.daemon.notify import notify, watchdog_period_s
 from client.daemon.sockets import Door, Listener, door_for
 from client.wire import Frame, Limits, receive, send
 from more_model.errors import ConfigError, EnvironmentFault
+from more_model.private_file import secret
 
 NOBODY = 65534
 LIMITS = Limits(facts=1000, arrays=0)
@@ -171,3 +174,20 @@ def test_systemd_hears_and_its_absence_is_no_error(folder: Path, monkeypatch: py
     assert watchdog_period_s() == 3.0
     monkeypatch.setenv("WATCHDOG_PID", "1")
     assert watchdog_period_s() is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to another user's group")
+def test_the_relays_user_finds_the_secret_beside_the_socket_and_nobody_else_does(folder: Path) -> None:
+    made = secret(folder / "supernode" / "superexec.secret")
+    nobody = pwd.getpwuid(NOBODY)
+    for _restart in range(2):
+        copy = hand_over(folder / "supernode" / "superexec.secret", door_for(folder / "d.sock", [nobody.pw_name]))
+        assert (copy.name, copy.read_bytes()) == ("relay.secret", made)
+        found = copy.stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o640, 0, nobody.pw_gid)
+
+
+def test_without_users_of_its_own_the_relay_has_no_wider_secret(folder: Path) -> None:
+    secret(folder / "superexec.secret")
+    copy = hand_over(folder / "superexec.secret", door_for(folder / "d.sock", ()))
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600

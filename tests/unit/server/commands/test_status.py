@@ -97,5 +97,5 @@ def test_it_serves_until_it_is_asked_to_end_and_tracks_meanwhile(run: Run, tmp_p
             assert process.wait(20) == 0
         finally:
             process.kill()
-    assert (folder / "state" / "tracking" / "events.out.tfevents.more-fed").stat().st_size > 100
+    assert (folder / "state" / "run" / "tracking" / "events.out.tfevents.more-fed").stat().st_size > 100
     assert "certificate:server.pem" in json.loads((folder / "state" / "alerts.json").read_text())

@@ -80,6 +80,7 @@ def test_a_site_that_is_gone_for_a_while_has_dropped() -> None:
         (Participation("north", "refused", "outside-hours"), "drop:north"),
         (Participation("north", "refused", "BudgetExhausted"), "budget:north"),
         (Participation("north", "refused", "epsilon-above-policy"), "budget:north"),
+        (Participation("north", "refused", "rounds-above-policy, delta-above-policy"), "budget:north"),
         (Participation("north", "quarantined", "patient 1234567 is not finite"), "quarantine:north"),
     ],
 )

@@ -174,7 +174,7 @@ def test_what_cannot_be_read_is_told_in_full_to_the_coordinator_only(tmp_path: P
 def test_tokens_that_cannot_be_read_let_nobody_in(tmp_path: Path) -> None:
     what = watched(write_federation(tmp_path / "fed"))
     token = token_file(what).make(None)
-    (what.run / "status_tokens.json").write_text("{}")
+    (tmp_path / "fed" / "state" / "status_tokens.json").write_text("{}")
     with status_page(what, 0) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as web:
         answer = web.get("/status.json", headers=bearer(token))
     assert (answer.status_code, answer.text) == (503, "The status cannot be read now.")

@@ -149,9 +149,9 @@ def test_with_two_sites_no_pooled_number_is_told(read: Read) -> None:
 
 def test_a_simulation_has_neither_register_nor_certificates(tmp_path: Path) -> None:
     fed = write_federation(tmp_path / "fed", now=NOW)
-    (fed / "state" / "live.json").unlink()
-    status = build_status(read_sources(watched(fed / "state")), NOW)
-    assert (status.federation, status.rounds, row(status, "west").enrolled) == ("state", None, None)
+    (fed / "state" / "run" / "live.json").unlink()
+    status = build_status(read_sources(watched(fed / "state" / "run")), NOW)
+    assert (status.federation, status.rounds, row(status, "west").enrolled) == ("run", None, None)
     assert (status.certificates, row(status, "west").patients) == ({}, None)
 
 
