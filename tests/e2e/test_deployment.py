@@ -79,8 +79,8 @@ def test_every_answer_stands_in_the_audit_log_of_its_site(ended: Deployment) -> 
     for hospital in ended.hospitals.values():
         verified = json.loads(command("more-client", "audit", "verify", str(hospital.audit_log), "--json"))
         assert verified["whole"], verified
-        released = [entry for entry in hospital.audit() if entry["kind"] == "released"]
-        assert len([entry for entry in released if entry["content"]["message"] == "update"]) == ROUNDS
+        updates = [content for content in hospital.audit("released") if content["message"] == "update"]
+        assert [content["round"] for content in updates] == list(range(1, ROUNDS + 1))
 
 
 def test_the_status_tells_of_the_end(ended: Deployment) -> None:

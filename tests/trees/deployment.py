@@ -20,6 +20,7 @@ from typing import Any
 
 import tomli_w
 
+from client.records.lines import entries
 from more_model.supervision import console_script
 
 _QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "OMP_NUM_THREADS": "1"}
@@ -124,8 +125,9 @@ class Hospital:
     def status(self) -> dict[str, Any]:
         return dict(json.loads(command("more-client", "status", str(self.site_file), "--json")))
 
-    def audit(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.audit_log.read_text(encoding="utf-8").splitlines()]
+    def audit(self, kind: str) -> list[Mapping[str, Any]]:
+        """The contents of the audit log's entries of one kind."""
+        return [entry.content for entry in entries(self.audit_log) if entry.kind == kind]
 
 
 @dataclass(frozen=True)
