@@ -29,12 +29,13 @@ _LOOK_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Who is told: of connections (site -> whether its node is there), of a question that a connected node has, and of
-    an answer."""
+    """Who is told: of connections (site -> whether its node is there), of a question that a connected node has, of an
+    answer, and of one that came too late (site, round)."""
 
     connections: Callable[[Mapping[str, bool]], None] = lambda _connected: None
     asked: Callable[[str], None] = lambda _site: None
     answered: Callable[[str], None] = lambda _site: None
+    late: Callable[[str, str], None] = lambda _site, _group: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ class Delivery:
         self._open, self._sites, self._waits = open_session, sites, waits
         self._watch, self._stop = watch or Watch(), stop or threading.Event()
         self._session: Session | None = None
+        #: Questions of closed rounds that nobody has answered yet: number -> site, round.
+        self._overdue: dict[str, tuple[str, str]] = {}
         self._nodes = _Nodes(away_since=dict.fromkeys(sites, time.monotonic()))
 
     def close(self, whole: bool) -> None:
@@ -111,6 +114,11 @@ class Delivery:
             if self._enough(open_) or time.monotonic() >= deadline:
                 break
             self._stop.wait(_POLL_S)
+        self._overdue |= {
+            each.number: (site, each.outgoing.group)
+            for site, each in open_.items()
+            if each.answer is None and each.number
+        }
         return {site: each.answer for site, each in open_.items() if each.answer is not None}
 
     def _once(self, session: Session, open_: Mapping[str, _Asked], deadline: float) -> None:
@@ -120,9 +128,13 @@ class Delivery:
             if not each.number and site in self._nodes.present and time.monotonic() >= each.again_at:
                 self._push(session, site, each, deadline)
         numbers = {each.number: site for site, each in waiting.items() if each.number}
-        for reply in session.grid.pull_messages(list(numbers)) if numbers else ():
-            if (answering := numbers.get(reply.metadata.reply_to_message_id)) is not None:
-                self._take(answering, open_[answering], reply)
+        asked = [*numbers, *self._overdue]
+        for reply in session.grid.pull_messages(asked) if asked else ():
+            number = reply.metadata.reply_to_message_id
+            if number in numbers:
+                self._take(numbers[number], open_[numbers[number]], reply)
+            elif number in self._overdue:
+                self._too_late(*self._overdue.pop(number), reply)
 
     def _push(self, session: Session, site: str, each: _Asked, deadline: float) -> None:
         ttl_s = max(1.0, deadline - time.monotonic()) + self._waits.ttl_beyond_s
@@ -142,6 +154,12 @@ class Delivery:
         wait_s = _ASK_AGAIN.wait_s(each.tries, 0.0)
         _LOG.info("%s did not answer (%s) and is asked again in %.0f s", site, why, wait_s)
         each.number, each.again_at = "", time.monotonic() + wait_s
+
+    def _too_late(self, site: str, group: str, reply: Message) -> None:
+        # Whatever it holds was made from tensors that are no longer the global ones.
+        if not reply.has_error():
+            _LOG.warning("the answer of %s to round %s came after the round was closed; it is not used", site, group)
+            self._watch.late(site, group)
 
     def _enough(self, open_: Mapping[str, _Asked]) -> bool:
         missing = [site for site, each in open_.items() if each.answer is None]
@@ -166,6 +184,7 @@ class Delivery:
         if self._session is not None and self._session.alive():
             return self._session
         self.close(False)
+        self._overdue.clear()
         for each in (open_ or {}).values():
             each.number = ""
         self._session = self._open()

@@ -34,7 +34,7 @@ class RunProgress:
 
     def watch(self) -> Watch:
         """For the delivery: who is connected, and who has the question of the open round."""
-        return Watch(self._connected, lambda site: self._climb(site, "training"), self._answered)
+        return Watch(self._connected, lambda site: self._climb(site, "training"), self._answered, self._late)
 
     def opened(self, number: int) -> None:
         """A round asks its sites."""
@@ -83,6 +83,9 @@ class RunProgress:
     def _climb(self, site: str, state: Literal["training", "submitted"]) -> None:
         if self._asking:
             self._live.site(site, state)
+
+    def _late(self, site: str, group: str) -> None:
+        self._folder.event("late", site=site, round=group, used=False)
 
     def _answered(self, site: str) -> None:
         self._climb(site, "submitted")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -158,6 +158,18 @@ def test_a_session_whose_heartbeat_died_is_replaced() -> None:
     sessions = Sessions(grid, alive=[True, False])
     assert answers(delivery(sessions)(ASKED, 5.0)) == {"north": "n", "south": "s"}
     assert sessions.opened == 2 and sessions.closed == [False]
+
+
+def test_an_answer_after_the_round_was_closed_is_named_and_not_used() -> None:
+    late: list[tuple[str, str]] = []
+    grid = MadeUpGrid({11: [None, said(site="n")], 12: [said(site="s")]})
+    asking = delivery(Sessions(grid), watch=Watch(late=lambda site, group: late.append((site, group))))
+    first = {site: replace(each, group="1") for site, each in ASKED.items()}
+    assert answers(asking(first, 0.1)) == {"south": "s"}
+    grid.replies["message 0"] = Message(said(site="too late"), reply_to=grid.sent[0])
+    second = {site: replace(each, group="2") for site, each in ASKED.items()}
+    assert answers(asking(second, 5.0)) == {"north": "n", "south": "s"}
+    assert late == [("north", "1")]
 
 
 def test_who_is_told_of_what() -> None:
