@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from more_model.errors import ExchangeError
 from more_model.exchange import FACTS_RECORD, TENSORS_RECORD, Fact, TensorDict
+from more_model.packed import PACKED, pack, unpack
 
 
 def facts_record(**facts: Fact) -> RecordDict:
@@ -20,8 +20,19 @@ def facts_record(**facts: Fact) -> RecordDict:
 
 def tensors_record(tensors: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Fact]) -> RecordDict:
     """A message with tensors, or with room for them."""
-    arrays = ArrayRecord({name: Array(np.ascontiguousarray(tensor)) for name, tensor in tensors.items()})
-    return RecordDict({TENSORS_RECORD: arrays, FACTS_RECORD: ConfigRecord(dict(facts))})
+    return RecordDict(
+        {TENSORS_RECORD: ArrayRecord({PACKED: Array(pack(tensors))}), FACTS_RECORD: ConfigRecord(dict(facts))}
+    )
+
+
+def tensors_of(content: RecordDict) -> dict[str, npt.NDArray[Any]]:
+    """The tensors of a message; none where it has no room for them.
+
+    Raises:
+        ExchangeError: they cannot be read.
+    """
+    packed = content.array_records.get(TENSORS_RECORD, {}).get(PACKED)
+    return unpack(packed.numpy()) if packed is not None else {}
 
 
 def parts(message: Message) -> tuple[TensorDict, dict[str, Any]]:
@@ -31,7 +42,7 @@ def parts(message: Message) -> tuple[TensorDict, dict[str, Any]]:
         ExchangeError: it lacks one of the two, or an array cannot be read.
     """
     try:
-        tensors = {name: array.numpy() for name, array in message.content[TENSORS_RECORD].items()}
-        return tensors, dict(message.content[FACTS_RECORD])
+        packed = message.content[TENSORS_RECORD][PACKED].numpy()
+        return unpack(packed), dict(message.content[FACTS_RECORD])
     except (KeyError, ValueError) as error:
         raise ExchangeError(f"malformed message ({type(error).__name__})") from error

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
@@ -27,6 +26,7 @@ from more_model.exchange import (
     Tensors,
     Update,
 )
+from more_model.packed import PACKED, pack, unpack
 from more_model.score_exchange import Evaluation, Question
 
 
@@ -81,10 +81,7 @@ class GridTransport:
     ) -> Mapping[str, Update | Joined | Refusal]:
         """One round trip to every site named; sites without an answer in time are absent from the result."""
         numbers = {site: instruction.round for site, instruction in instructions.items()}
-        asked = {
-            site: Outgoing(_record(each.tensors, each.facts()), MessageType.TRAIN, str(each.round))
-            for site, each in instructions.items()
-        }
+        asked = _outgoing(instructions, MessageType.TRAIN)
         return {site: _answer(reply, site, numbers[site]) for site, reply in self._send(asked, timeout_s).items()}
 
     def ask(self, messages: Mapping[str, SumStage], *, run: str, timeout_s: float) -> Mapping[str, SumStage | Refusal]:
@@ -96,10 +93,7 @@ class GridTransport:
     def evaluate(self, questions: Mapping[str, Question], *, timeout_s: float) -> Mapping[str, Evaluation | Refusal]:
         """The same for one question of federated evaluation."""
         numbers = {site: question.round for site, question in questions.items()}
-        asked = {
-            site: Outgoing(_record(each.tensors, each.facts()), MessageType.EVALUATE, str(each.round))
-            for site, each in questions.items()
-        }
+        asked = _outgoing(questions, MessageType.EVALUATE)
         return {site: _evaluation(reply, site, numbers[site]) for site, reply in self._send(asked, timeout_s).items()}
 
 
@@ -132,9 +126,19 @@ def discover(grid: Grid, expected: int, *, timeout_s: float, poll_s: float = 0.2
     return names
 
 
+def _outgoing(asked: Mapping[str, Instruction] | Mapping[str, Question], kind: str) -> dict[str, Outgoing]:
+    """Packed once where all sites are asked the same."""
+    made: dict[int, Outgoing] = {}
+    for each in asked.values():
+        if id(each) not in made:
+            made[id(each)] = Outgoing(_record(each.tensors, each.facts()), kind, str(each.round))
+    return {site: made[id(each)] for site, each in asked.items()}
+
+
 def _record(tensors: Tensors, facts: Mapping[str, Fact]) -> RecordDict:
-    arrays = ArrayRecord({name: Array(np.ascontiguousarray(value)) for name, value in tensors.items()})
-    return RecordDict({TENSORS_RECORD: arrays, FACTS_RECORD: ConfigRecord(dict(facts))})
+    return RecordDict(
+        {TENSORS_RECORD: ArrayRecord({PACKED: Array(pack(tensors))}), FACTS_RECORD: ConfigRecord(dict(facts))}
+    )
 
 
 def _stage_content(message: SumStage, run: str) -> RecordDict:
@@ -150,7 +154,7 @@ def _answer(reply: Message, site: str, round_number: int) -> Update | Joined | R
             return Refusal(site, round_number, _codes(str(facts["refusal"])))
         if facts.pop(STAGE_FACT, None) == JOINED_STAGE:
             return Joined(site, round_number, facts)
-        tensors = {name: array.numpy() for name, array in reply.content[TENSORS_RECORD].items()}
+        tensors = unpack(reply.content[TENSORS_RECORD][PACKED].numpy())
         return Update.from_parts(facts, tensors)
     except Exception as error:  # noqa: BLE001 - whatever one site sends, it must not end the round of the others
         return Refusal(site, round_number, f"malformed answer ({type(error).__name__})")
@@ -183,7 +187,8 @@ def _stage_answer(reply: Message, site: str) -> SumStage | Refusal:
         facts = dict(reply.content[FACTS_RECORD])
         if "refusal" in facts:
             return Refusal(site, 0, _codes(str(facts["refusal"])))
-        arrays = reply.content.array_records.get(TENSORS_RECORD, {})
-        return SumStage(str(facts.pop(STAGE_FACT)), facts, {name: array.numpy() for name, array in arrays.items()})
+        packed = reply.content.array_records.get(TENSORS_RECORD, {}).get(PACKED)
+        arrays = unpack(packed.numpy()) if packed is not None else {}
+        return SumStage(str(facts.pop(STAGE_FACT)), facts, arrays)
     except Exception as error:  # noqa: BLE001 - as above
         return Refusal(site, 0, f"malformed answer ({type(error).__name__})")

@@ -17,9 +17,11 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.flower_messages import tensors_of, tensors_record
 from client.policy_check import POLICY_CODES
 from more_model.errors import RoundError
 from more_model.exchange import FACTS_RECORD, TENSORS_RECORD, Fingerprint, Instruction, Refusal, Update
+from more_model.packed import PACKED
 from server.flower_grid import GridTransport, discover, sent_once
 from simulation.flower_federation import train_federated
 from simulation.flower_inprocess import InProcessGrid, partition_of
@@ -140,8 +142,7 @@ def good(message: Message, partition: int) -> RecordDict:
         "spec_digest": str(asked["spec_digest"]),
         "fingerprint_digest": "f",
     }
-    delta = Array(np.full((2,), partition, np.float32))
-    return RecordDict({FACTS_RECORD: ConfigRecord(values), TENSORS_RECORD: ArrayRecord({"text.w": delta})})
+    return tensors_record({"text.w": np.full((2,), partition, np.float32)}, values)
 
 
 def exchange(grid: InProcessGrid, sites: int = 3) -> dict[str, Update | Refusal]:
@@ -178,7 +179,7 @@ def test_a_silent_site_is_not_in_the_result() -> None:
 
 
 def array(content: bytes, stype: str = "numpy.ndarray") -> RecordDict:
-    record = ArrayRecord({"text.w": Array(dtype="float32", shape=(2,), stype=stype, data=content)})
+    record = ArrayRecord({PACKED: Array(dtype="uint8", shape=(2,), stype=stype, data=content)})
     answer = {
         "site": "site-2",
         "round": 1,
@@ -196,6 +197,12 @@ def pickled() -> bytes:
     return buffer.getvalue()
 
 
+def saved(content: np.ndarray[Any, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, content)
+    return buffer.getvalue()
+
+
 def with_facts(message: Message, **changes: Any) -> RecordDict:
     content = good(message, 1)
     content[FACTS_RECORD] = ConfigRecord({**dict(content[FACTS_RECORD]), **changes})
@@ -210,6 +217,9 @@ ODD: dict[str, Callable[[Message], RecordDict]] = {
         {FACTS_RECORD: ArrayRecord(), TENSORS_RECORD: ConfigRecord()}
     ),
     "pickled objects": lambda _m: array(pickled()),
+    "no safetensors": lambda _m: array(saved(np.arange(9, dtype=np.uint8))),
+    "numbers in the place of bytes": lambda _m: array(saved(np.zeros(9, dtype=np.float32))),
+    "no bytes": lambda _m: array(saved(np.zeros(0, dtype=np.uint8))),
     "no numpy format": lambda _m: array(b"these are no arrays"),
     "empty array": lambda _m: array(b""),
     "another serialisation": lambda _m: array(b"", stype="torch.tensor"),
@@ -258,8 +268,8 @@ def test_nodes_do_not_share_the_content_of_a_message() -> None:
     seen: list[list[float]] = []
 
     def spoiling(message: Message, partition: int) -> RecordDict:
-        seen.append(message.content[TENSORS_RECORD]["text.w"].numpy().tolist())
-        message.content[TENSORS_RECORD]["text.w"] = Array(np.full((2,), 99, np.float32))
+        seen.append(tensors_of(message.content)["text.w"].tolist())
+        message.content[TENSORS_RECORD][PACKED] = Array(np.zeros(2, np.uint8))
         return good(message, partition)
 
     exchange(InProcessGrid(app_of(named, spoiling), 3))

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from more_model.exchange import FACTS_RECORD, TENSORS_RECORD, Tensors
+from client.flower_messages import tensors_of
+from more_model.exchange import FACTS_RECORD, Tensors
 from more_model.model.inventory import export_tensors
 from privacy.ledger.ledger import open_ledger
 from server.journal import RoundRecord
@@ -96,19 +97,15 @@ def test_weights_are_the_declared_ones_and_no_count_of_the_data_travels(run: Run
 def test_a_site_without_x_rays_sends_nothing_of_that_tower(run: Run) -> None:
     for message in run.up:
         facts = dict(message.content[FACTS_RECORD])
-        for name in message.content.array_records.get(TENSORS_RECORD, {}):
+        for name in tensors_of(message.content):
             assert not (facts["site"] == "site-1" and name.startswith("xray"))
 
 
 def test_under_secure_sums_only_masked_integers_leave_a_site(run: Run) -> None:
     if run.bench.config.federation.secure_sum is None:
-        assert all(
-            array.numpy().dtype == np.float32
-            for message in run.up
-            for array in message.content[TENSORS_RECORD].values()
-        )
+        assert all(array.dtype == np.float32 for message in run.up for array in tensors_of(message.content).values())
         return
-    arrays = [array.numpy() for m in run.up for array in m.content.array_records.get(TENSORS_RECORD, {}).values()]
+    arrays = [array for message in run.up for array in tensors_of(message.content).values()]
     assert arrays and all(array.dtype == np.uint32 for array in arrays)
     # Masked integers look like noise over the whole range, whatever they hide.
     highest = np.concatenate(arrays).astype(np.float64) / 2**32
@@ -146,10 +143,7 @@ def test_a_secure_sum_gives_what_the_same_updates_give_in_the_clear(
     clear = federate(protected_bench(tmp_path / "clear", {"federation": {"rounds": {"rounds": 1}}}))
     grid_step = SUMS["clip_norm"] / (2**19 - 1)
     agreed = plain.bench.protection("federated")
-    updates = {
-        str(m.content[FACTS_RECORD]["site"]): {name: array.numpy() for name, array in m.content[TENSORS_RECORD].items()}
-        for m in clear.up
-    }
+    updates = {str(message.content[FACTS_RECORD]["site"]): tensors_of(message.content) for message in clear.up}
     assembled = clear.bench.assembled()
     before, weights = export_tensors(assembled.model), agreed.weights.integers(100)
     for tensor in assembled.spec.tensors:

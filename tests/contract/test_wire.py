@@ -19,6 +19,7 @@ from flwr.app import Message
 from flwr.common.serde import message_to_proto
 
 from client.flower_app import build_client_app
+from client.flower_messages import tensors_of as read
 from client.hospital import Hospital
 from more_model.errors import RoundError, StoreError
 from more_model.exchange import FACTS_RECORD, TENSORS_RECORD, ExchangeSpec, Instruction, Refusal, Tensors, Update
@@ -80,7 +81,7 @@ def serialised(message: Message) -> bytes:
 
 
 def tensors_of(message: Message) -> dict[str, np.ndarray]:
-    return {name: array.numpy() for name, array in message.content[TENSORS_RECORD].items()}
+    return read(message.content)
 
 
 def facts_of(message: Message) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def test_down_travels_the_specification_and_nothing_else(wire: Wire) -> None:
         assert set(facts_of(message)) == INSTRUCTION_FACTS
         tensors = tensors_of(message)
         wire.spec.check(tensors)
-        assert list(tensors) == [tensor.name for tensor in wire.spec.tensors]
+        assert sorted(tensors) == sorted(tensor.name for tensor in wire.spec.tensors)
         assert sum(tensor.nbytes for tensor in tensors.values()) == wire.spec.nbytes
 
 

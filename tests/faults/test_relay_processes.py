@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tomli_w
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Message
 from flwr.cli.build import build_fab_from_files
 
 from client.daemon.sockets import Listener, door_for
+from client.flower_messages import tensors_of, tensors_record
 from client.flower_supernode import relay_program
 from client.wire import BUNDLE_FACT, Frame, Limits
-from more_model.exchange import FACTS_RECORD, TENSORS_RECORD
 from more_model.supervision import Backoff, Supervised
 from server import flower_session
 from server.superlink_service import superlink_folder
@@ -81,16 +81,12 @@ def test_a_question_reaches_the_daemon_with_the_bundles_digest_and_nothing_of_th
         session = flower_session.open_session(superlink_folder(federation), federation.listen.superlink_port)
         (node,) = session.grid.get_node_ids()
         for number in (1, 2):
-            question = RecordDict(
-                {
-                    TENSORS_RECORD: ArrayRecord({"a": Array(np.full(3, number, np.float32))}),
-                    FACTS_RECORD: ConfigRecord({"round": number, BUNDLE_FACT: "00" * 32}),
-                }
-            )
+            facts = {"round": number, BUNDLE_FACT: "00" * 32}
+            question = tensors_record({"a": np.full(3, number, np.float32)}, facts)
             message = Message(question, dst_node_id=node, message_type="train", ttl=60.0)
             (reply,) = session.grid.send_and_receive([message], timeout=60.0)
             assert not reply.has_error(), relay.last_lines
-            assert np.array_equal(reply.content[TENSORS_RECORD]["a"].numpy(), np.full(3, number + 1.0))
+            assert np.array_equal(tensors_of(reply.content)["a"], np.full(3, number + 1.0))
         threads = Path(f"/proc/{relay.pid}/task").iterdir()
         assert [(thread / "children").read_text() for thread in threads if (thread / "children").read_text()] == []
     finally:

@@ -16,6 +16,7 @@ from flwr.common.serde import message_to_proto
 
 from client.egress import EgressGate, payload_digest
 from client.flower_app import build_client_app
+from client.flower_messages import tensors_of, tensors_record
 from client.hospital import Hospital
 from client.policy import SitePolicy
 from client.records.audit_log import AuditLog, open_log
@@ -26,7 +27,6 @@ from more_model.exchange import (
     RUN_FACT,
     STAGE_FACT,
     SUM_ACTION,
-    TENSORS_RECORD,
     ExchangeSpec,
     Fingerprint,
     Instruction,
@@ -89,13 +89,7 @@ def update(seed: int) -> Update:
 
 def instruction() -> RecordDict:
     asked = Instruction(2, 2, {}, "{}", 1, SPEC.digest(), Fingerprint({}), RUN)
-    return RecordDict({TENSORS_RECORD: _no_arrays(), FACTS_RECORD: ConfigRecord(dict(asked.facts()))})
-
-
-def _no_arrays() -> Any:
-    from flwr.app import ArrayRecord
-
-    return ArrayRecord({})
+    return tensors_record({}, asked.facts())
 
 
 def sent(log: AuditLog, answers: list[Any], kinds: list[str]) -> list[Message]:
@@ -116,8 +110,7 @@ def sent(log: AuditLog, answers: list[Any], kinds: list[str]) -> list[Message]:
 
 
 def payload(message: Message) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
-    arrays = message.content.array_records.get(TENSORS_RECORD, {})
-    return dict(message.content[FACTS_RECORD]), {name: array.numpy() for name, array in arrays.items()}
+    return dict(message.content[FACTS_RECORD]), tensors_of(message.content)
 
 
 def released(log: AuditLog) -> list[Mapping[str, Any]]:

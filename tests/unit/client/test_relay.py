@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 
+from client.flower_messages import tensors_record
 from client.flower_relay import Patience, build_relay
 from client.wire import BUNDLE_FACT, Frame, Limits, receive, send
-from more_model.exchange import FACTS_RECORD, SUM_ACTION, TENSORS_RECORD
+from more_model.exchange import FACTS_RECORD, SUM_ACTION
 from simulation.flower_inprocess import InProcessGrid
 
 Reply = Callable[[socket.socket], None]
@@ -33,7 +34,13 @@ def test_the_relay_loads_neither_torch_nor_the_model_nor_anything_that_reads_dat
     done = subprocess.run([sys.executable, "-P", "-c", LOADED], capture_output=True, text=True, check=True)
     heavy, ours = done.stdout.split("\n")[:2]
     assert heavy == ""
-    expected = {"client.flower_messages", "client.flower_relay", "client.wire", "more_model.errors"}
+    expected = {
+        "client.flower_messages",
+        "client.flower_relay",
+        "client.wire",
+        "more_model.errors",
+        "more_model.packed",
+    }
     assert set(ours.split()) == {"client", "more_model", "more_model.exchange"} | expected
 
 
@@ -86,9 +93,7 @@ def test_a_daemon_that_ends_without_a_word_is_asked_the_same_again(
     tmp_path: Path, standing_in: Callable[..., list[Frame]]
 ) -> None:
     asked = standing_in(gone, gone, answered(Frame("refusal", {"refusal": "paused", "site": "north"})))
-    content = RecordDict(
-        {TENSORS_RECORD: ArrayRecord([np.arange(4, dtype=np.float32)]), FACTS_RECORD: ConfigRecord({"round": 2})}
-    )
+    content = tensors_record({"0": np.arange(4, dtype=np.float32)}, {"round": 2})
     assert asked_through_the_relay(tmp_path, "train", content) == {"refusal": "paused", "site": "north"}
     assert [frame.kind for frame in asked] == ["train"] * 3
     assert all(frame.facts == {"round": 2, BUNDLE_FACT: BUNDLE} for frame in asked)

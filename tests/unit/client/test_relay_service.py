@@ -17,18 +17,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import RecordDict
 from trees.super_node import DIGEST, SECRET, WAIT_S, SuperNode, eventually
 
 from client import flower_relay_service, flower_runtime
 from client.daemon.companion import hand_over
 from client.daemon.sockets import Listener, door_for
+from client.flower_messages import tensors_of, tensors_record
 from client.flower_relay import Patience
 from client.flower_relay_service import Relay, RelayService
 from client.flower_runtime import Runtime, open_acquire, open_task
 from client.wire import BUNDLE_FACT, Frame, Limits
 from more_model.errors import ConfigError, EnvironmentFault
-from more_model.exchange import FACTS_RECORD, SUM_ACTION, TENSORS_RECORD
+from more_model.exchange import FACTS_RECORD, SUM_ACTION
 
 #: Where this is root, the relay runs as somebody who may read nothing of the site, as in a hospital.
 NOBODY = pwd.getpwuid(65534)
@@ -104,8 +105,7 @@ def relay(node: SuperNode, folder: Path) -> Iterator[Relay]:
 
 
 def instruction(**facts: Any) -> RecordDict:
-    arrays = ArrayRecord([np.arange(5, dtype=np.float32)])
-    return RecordDict({TENSORS_RECORD: arrays, FACTS_RECORD: ConfigRecord({"round": 2, **facts})})
+    return tensors_record({"0": np.arange(5, dtype=np.float32)}, {"round": 2, **facts})
 
 
 def update(frame: Frame) -> Frame:
@@ -129,7 +129,7 @@ def test_a_message_reaches_the_daemon_with_the_bundles_digest_and_the_answer_goe
         message_id = node.ask("train", instruction(round=number))
         reply = node.reply()
         assert reply.metadata.reply_to_message_id == message_id
-        assert np.array_equal(reply.content[TENSORS_RECORD]["a"].numpy(), np.arange(5) * 2.0)
+        assert np.array_equal(tensors_of(reply.content)["a"], np.arange(5) * 2.0)
     assert [(frame.kind, frame.facts["round"]) for frame in asked] == [("train", 2), ("train", 3)]
     assert [frame.facts[BUNDLE_FACT] for frame in asked] == [DIGEST, DIGEST]
     eventually(lambda: {t.status.sub_status for t in node.state.get_tasks()} == {"completed"}, "both tasks end")
