@@ -14,7 +14,7 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install demo test test-slow check docs lock clean
+.PHONY: help install demo test test-slow e2e faults check docs lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ test: install  ## the test suite (under 10 minutes on two cores)
 
 test-slow: install  ## the tests too long for every run (Flower's own runtimes)
 	$(BIN)/python -m pytest -m slow tests
+
+e2e: install  ## a coordinator and three hospitals as processes of their own, over TLS: the same bits as the simulation
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e/test_deployment.py
 
 check: install  ## format, lint, types
 	$(BIN)/ruff format --check .
