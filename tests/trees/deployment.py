@@ -5,6 +5,7 @@ Every process ends with this one. ``kill`` is SIGKILL, ``start`` is what a super
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -58,17 +59,18 @@ def command(*line: str, cwd: Path | None = None) -> str:
 
 @dataclass
 class Service:
-    """A command that runs on; its log goes to ``log``."""
+    """A command that runs on; its log goes to ``log``. ``around``: a program and its arguments that become it."""
 
     line: Sequence[str]
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    around: Sequence[str] = ()
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
 
     def start(self) -> None:
         """Start it, again if it has ended."""
-        wrapped = [sys.executable, "-P", "-m", "more_model.dies_with_parent", str(os.getpid())]
+        wrapped = [*self.around, sys.executable, "-P", "-m", "more_model.dies_with_parent", str(os.getpid())]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*wrapped, console_script(self.line[0]), *self.line[1:]],
@@ -142,7 +144,8 @@ class SiteData:
 @dataclass(frozen=True)
 class Plan:
     """A federation that is to be: its base, what a simulation's configuration said, and its hospitals' data.
-    ``settings``: laid over federation.toml; ``allowance``: options of ``more-client policy allow``."""
+    ``settings``: laid over federation.toml, ``site_settings`` over every site.toml; ``allowance``: options of
+    ``more-client policy allow``."""
 
     base: Path
     training: Mapping[str, Any]
@@ -154,6 +157,7 @@ class Plan:
     local_epochs: int
     sites: Mapping[str, SiteData]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    site_settings: Mapping[str, Any] = field(default_factory=dict)
     allowance: Sequence[str] = ("--unprotected", "--max-rounds", "99")
 
 
@@ -266,11 +270,51 @@ class Deployment:
             )  # fmt: skip
             content = tomllib.loads(hospital.site_file.read_text())
             content.update(device="cpu", socket="d.sock", split=dict(self.plan.split), evaluation_threshold=1)
+            content.update(self.plan.site_settings)
             hospital.site_file.write_text(tomli_w.dumps(content))
             command(
                 "more-client", "policy", "allow", str(hospital.site_file), "--minimum-patients", "2",
                 *self.plan.allowance,
             )  # fmt: skip
+
+
+@dataclass
+class Watched:
+    """What was seen of the coordinator's processes while a run went on: resident memory in MiB after each closed
+    round, of ``more-server run`` and of the SuperLink."""
+
+    run_mib: list[float] = field(default_factory=list)
+    superlink_mib: list[float] = field(default_factory=list)
+
+
+def watch_memory(deployment: Deployment, timeout_s: float) -> Watched:
+    """Start the run and look at the memory at the end of each round, until the run ends."""
+    seen, deadline = Watched(), time.monotonic() + timeout_s
+    deployment.run.start()
+    assert deployment.run.process is not None
+    while deployment.run.running and time.monotonic() < deadline:
+        if len(closed_rounds(deployment.run_folder)) > len(seen.run_mib):
+            seen.run_mib.append(memory_mib(deployment.run.process.pid))
+            seen.superlink_mib.append(sum(memory_mib(pid) for pid in deployment.link.children("flower-superlink")))
+        time.sleep(0.2)
+    assert deployment.run.process.returncode == 0, deployment.logs()
+    return seen
+
+
+def closed_rounds(run_folder: Path) -> list[dict[str, Any]]:
+    """The events of closed rounds, in order."""
+    path = run_folder / "events.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [event for event in map(json.loads, lines) if event["event"] == "round closed"]
+
+
+def memory_mib(pid: int) -> float:
+    """Resident memory of a process; 0 where it has ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def _descendants(pid: int) -> list[int]:
@@ -281,10 +325,13 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _children(pid: int) -> list[int]:
-    try:
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
+    """Of all its threads: the kernel lists a child under the one that made it."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        # A thread may end meanwhile.
+        with contextlib.suppress(OSError):
+            found += [int(each) for each in thread.read_text().split()]
+    return found
 
 
 def _command_line(pid: int) -> str:
