@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.flower_farewell import Farewell
 from more_model.private_file import secret
 from more_model.supervision import Backoff, Program, Supervised, console_script
 
@@ -25,8 +26,9 @@ _QUIET_ENVIRONMENT: Mapping[str, str] = {
 }
 #: Refusals last at least as long as Flower remembers a dead connection (two missed heartbeats of 30 s).
 RECONNECT = Backoff(first_s=2.0, longest_s=120.0, settled_s=90.0, jitter=0.5)
-#: The SuperNode's heartbeat runs in a thread that may die alone: the process then goes on, unknown to the coordinator.
-_BROKEN = ("Exception in thread", "Heartbeat failed unexpectedly")
+#: The SuperNode's heartbeat runs in a thread that may die alone, and its connection may end for good with an error (of
+#: TLS, be it a handshake that took too long, or a status): the process then goes on, unknown to the coordinator.
+_BROKEN = ("Exception in thread", "Heartbeat failed unexpectedly", "_ssl.c:", " for url '")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,14 @@ def supernode_program(connection: Connection) -> Program:
         *("--host", RUNTIME_HOST, "--port", str(connection.runtime_port)),
         *("--isolation", "process", "--superexec-auth-secret-file", str(connection.secret.resolve())),
     ]
-    return Program("supernode", command, connection.folder, _environment(connection.folder), _is_broken)
+    farewell = Farewell(connection.superlink, connection.root_certificate, connection.node_key)
+
+    def broken(line: str) -> bool:
+        farewell.note(line)
+        return _is_broken(line)
+
+    environment = _environment(connection.folder)
+    return Program("supernode", command, connection.folder, environment, broken, farewell.say)
 
 
 def relay_program(connection: Connection, socket: Path) -> Program:

@@ -111,6 +111,8 @@ class Hospital:
         kept = protection.answers.find(instruction) if protection.answers is not None else None
         if kept is not None:
             return kept
+        if protection.answers is not None:
+            protection.answers.reserve(instruction, self.assembled.spec.upward(instruction.round).nbytes)
         update = self._trained(instruction, protection)
         if protection.answers is not None:
             protection.answers.keep(instruction, update)

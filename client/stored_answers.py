@@ -11,12 +11,14 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
-from more_model.errors import StoreError
+from more_model.errors import EnvironmentFault, StoreError
 from more_model.exchange import Instruction, Update
 from privacy.ledger.files import sync_folder
 
 #: The question of the round before may still come again while a new round begins.
 _KEPT = 2
+#: Of an answer beside its tensors: names, weights, counts, digests.
+_FACTS_BYTES = 256 * 2**10
 
 
 class StoredAnswers:
@@ -48,13 +50,37 @@ class StoredAnswers:
                 avoid="delete it to train the round again: that would be a second release under the same charge",
             ) from error
 
+    def reserve(self, instruction: Instruction, nbytes: int) -> None:
+        """Take the room for an answer of so many bytes before it is paid for: on a full disk a round would be charged,
+        trained, and asked again, until the budget is spent on answers that never left.
+
+        Raises:
+            EnvironmentFault: there is no room.
+        """
+        draft = self._path(instruction).with_suffix(".part")
+        draft.unlink(missing_ok=True)
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, nbytes + _FACTS_BYTES)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise EnvironmentFault(
+                f"there is no room for this round's answer ({error.strerror}): {self._folder}",
+                remedy="make room on the disk of work; the question is asked again, nothing was charged",
+                avoid="delete stored answers: the round would be trained and paid for again",
+            ) from error
+
     def keep(self, instruction: Instruction, update: Update) -> None:
         """Write the answer, durably, before it is sent."""
         path = self._path(instruction)
         draft = path.with_suffix(".part")
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        # Over what `reserve` took, so that the room is still there.
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
             file.write(save(dict(update.deltas), metadata={"facts": json.dumps(update.facts())}))
+            file.truncate()
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

@@ -23,6 +23,9 @@ FACTS_RECORD = "facts"
 SUM_ACTION = "secure_sum"
 STAGE_FACT = "stage"
 RUN_FACT = "run"
+#: Beside an instruction and no part of it: what became of the site's answer to the round before, where it is not in
+#: the aggregate.
+VERDICT_FACT = "verdict"
 #: The stage that a site answers the instruction itself with.
 JOINED_STAGE = "advertise"
 

@@ -34,10 +34,17 @@ class RunFolder:
         return self.path / "workspace"
 
     def event(self, kind: str, **facts: Any) -> None:
-        """Append one line to ``events.jsonl``."""
+        """Append one line to ``events.jsonl``, whole or, where OSError is raised (a full disk), not at all."""
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": kind, **facts}
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with (self.path / "events.jsonl").open("ab", buffering=0) as file:
+            before = file.tell()
+            rest = (json.dumps(line) + "\n").encode()
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                file.truncate(before)
+                raise
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file whole or not at all."""

@@ -48,13 +48,15 @@ class Backoff:
 @dataclass(frozen=True, slots=True)
 class Program:
     """What is to run. ``environment`` is laid over this process's own; ``folder`` is where it runs. ``broken`` says of
-    a line of its log that the program only seems to run and must be started again."""
+    a line of its log that the program only seems to run and must be started again. ``before``: called before each
+    start, within seconds and without raising."""
 
     name: str
     command: Sequence[str]
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     broken: Callable[[str], bool] = lambda _line: False
+    before: Callable[[], None] = lambda: None
 
 
 class Supervised:
@@ -131,6 +133,7 @@ class Supervised:
             self._stopping.wait(wait_s)
 
     def _run_once(self) -> int | None:
+        self._program.before()
         try:
             process = self._launch()
         except OSError as error:

@@ -28,8 +28,6 @@ def deployed_protection(federation: FederationFile, register: SiteRegister) -> P
         EnvironmentFault: the register cannot be read.
     """
     privacy, settings = federation.privacy, federation.secure_sum
-    if not privacy.on and settings is None:
-        return Protection()
     entries = {name: entry for name, entry in register.enrolled().items() if name in federation.sites}
     faults = _differing(federation, entries)
     if settings is not None:
@@ -41,6 +39,8 @@ def deployed_protection(federation: FederationFile, register: SiteRegister) -> P
             remedy="correct the federation file, or enroll the sites that are missing; then give every site a new card",
             avoid="begin the run anyway: the sites would refuse terms that are not those of their card",
         )
+    if not privacy.on and settings is None:
+        return Protection()
     noise_multiplier = _noise_multiplier(federation)
     if settings is None:
         return Protection(privacy, None, noise_multiplier)

@@ -6,6 +6,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +25,21 @@ from server.federation_file import FederationFile
 from server.flower_delivery import Delivery, Waits
 from server.flower_grid import GridTransport
 from server.flower_session import open_session
-from server.journal import Journal, RoundRecord
+from server.journal import NAME as JOURNAL
+from server.journal import Journal, RoundRecord, hold_journal, verdicts
 from server.rounds import Federation, run_rounds
 from server.run_progress import RunProgress
 from server.run_scores import Asking, RunScores
+from server.sites import SiteRegister
 from server.status.live import NAME as LIVE
 from server.status.live import LiveState
 from server.superlink_service import register_of, superlink_folder
 
 _LOG = logging.getLogger(__name__)
-_RUN_NAME = "name"
+_RUN_NAME, _ENDED = "name", "ended.json"
+#: What one answer may bring: every tensor, in a secure sum as words of up to twice the size, and beside them facts such
+#: as counts by score, keys and shares.
+_WORDS, _FACTS_BYTES = 2, 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +81,21 @@ class Prepared:
     @property
     def facts(self) -> Mapping[str, str]:
         """What must not change between start and resume; the journal holds it."""
-        federation, file = self.federation, self.file
+        federation = self.federation
         return {
+            **self.file.run_facts,
             "run": self.name,
             "spec": federation.spec.digest(),
             "fingerprint": federation.fingerprint.digest(),
-            "method": file.method,
-            "training": federation.training,
-            "seed": str(federation.seed),
             "sites": ",".join(federation.sites),
-            "rounds": str(federation.settings.rounds),
-            "local_epochs": str(file.local_epochs),
-            "privacy": federation.protection.privacy.model_dump_json(),
-            "secure_sum": "" if file.secure_sum is None else file.secure_sum.model_dump_json(),
+            "evaluation": self._evaluation,
         }
+
+    @property
+    def _evaluation(self) -> str:
+        """Figures on other terms, of other patients or another metric cannot be compared with those that are there."""
+        choice = self.file.evaluation
+        return "" if choice is None or self.terms is None else f"{self.terms.digest()} {choice.split} {choice.metric}"
 
 
 def prepare(file: FederationFile) -> Prepared:
@@ -99,8 +106,10 @@ def prepare(file: FederationFile) -> Prepared:
         ExchangeError: a damaged base.
     """
     register = register_of(file)
-    enrolled = register.enrolled()
-    if missing := sorted(file.sites.keys() - enrolled.keys()):
+    gone = file.sites.keys() - register.enrolled().keys()
+    for site in sorted(revoked := _revoked_meanwhile(file, register, gone)):
+        _LOG.warning("%s was revoked; the run goes on without it", site)
+    if missing := sorted(gone - revoked):
         raise ConfigError(
             "sites",
             [f"{site}: named in federation.toml and not enrolled" for site in missing],
@@ -123,6 +132,16 @@ def prepare(file: FederationFile) -> Prepared:
     federation.check()
     terms = evaluation_terms(file.evaluation.prompts) if file.evaluation is not None else None
     return Prepared(file, name, assembled, federation, terms)
+
+
+def _revoked_meanwhile(file: FederationFile, register: SiteRegister, gone: AbstractSet[str]) -> set[str]:
+    """Those of the sites ``gone`` that a run which has begun may go on without. Sums know their sites by keys on every
+    site's card: there a site less is another federation."""
+    needed = file.rounds.minimum_sites or len(file.sites)
+    began = (file.run_folder / JOURNAL).exists()
+    if not began or file.secure_sum is not None or len(file.sites) - len(gone) < needed:
+        return set()
+    return {entry.name for entry in register.entries()} & set(gone)
 
 
 def run_name(file: FederationFile) -> str:
@@ -152,7 +171,7 @@ def run_deployment(prepared: Prepared, stop: threading.Event) -> Ended | None:
             raise
         live.phase("ended", None if ended is not None else "stopped by its operator")
         if ended is not None:
-            folder.write_json("ended.json", ended.as_json())
+            folder.write_json(_ENDED, ended.as_json())
         return ended
 
 
@@ -177,15 +196,15 @@ class _Run:
             timeout_s=federation.settings.round_timeout_s,
             stop=self._over,
         )
-        superlink = superlink_folder(file)
+        superlink, most_bytes = superlink_folder(file), _WORDS * federation.spec.nbytes + _FACTS_BYTES
         self._delivery = Delivery(
-            lambda: open_session(superlink, file.listen.superlink_port),
+            lambda: open_session(superlink, file.listen.superlink_port, most_bytes=most_bytes),
             federation.sites,
             Waits(self._needed, file.waits.absent_s, file.waits.ttl_beyond_round_s),
             self._progress.watch(),
             stop,
         )
-        self._transport = GridTransport(_unless_stopped(self._delivery, stop))
+        self._transport = GridTransport(_unless_stopped(self._delivery, stop), self._verdicts)
         self._scores = self._run_scores()
 
     def to_the_end(self) -> Ended | None:
@@ -213,7 +232,7 @@ class _Run:
 
     def _connect(self) -> None:
         file = self._prepared.file
-        if self._prepared.federation.settings.rounds == len(self._journal.rounds()):
+        if (self._folder.path / _ENDED).exists():
             return
         there = self._delivery.connect(len(file.sites), file.waits.connect_s)
         if self._stop.is_set():
@@ -231,6 +250,10 @@ class _Run:
         assert self._scores is not None
         self._progress.measuring()
         return self._scores.after_round(number, tensors)
+
+    def _verdicts(self) -> dict[str, str]:
+        closed = self._journal.rounds()
+        return verdicts(closed[-1]) if closed else {}
 
     def _over(self) -> bool:
         if self._stop.is_set():
@@ -267,9 +290,14 @@ def _unless_stopped(delivery: Delivery, stop: threading.Event) -> Callable[..., 
 
 
 def new_run(file: FederationFile) -> Path | None:
-    """Put an ended or given-up run aside, so that the next start begins another; returns where it lies now."""
+    """Put an ended or given-up run aside, so that the next start begins another; returns where it lies now.
+
+    Raises:
+        EnvironmentFault: the run goes on in another process.
+    """
     if not (file.run_folder / _RUN_NAME).exists():
         return None
     aside = file.state / "runs" / run_name(file)
     aside.parent.mkdir(mode=0o700, exist_ok=True)
-    return file.run_folder.rename(aside)
+    with closing(hold_journal(file.run_folder)):
+        return file.run_folder.rename(aside)

@@ -24,7 +24,7 @@ import tomli_w
 
 from more_model.base import assemble, load_base
 from more_model.checkpoint import save_checkpoint
-from more_model.errors import ConfigError, ExchangeError
+from more_model.errors import ConfigError, ExchangeError, RoundError
 from more_model.model.inventory import export_tensors
 from more_model.run_folder import RunFolder, environment
 from server.federation_file import FederationFile
@@ -82,6 +82,12 @@ def _write_models(
         rounds["best"] = int(ended["best_round"])
     assembled = assemble(load_base(federation.base), federation.method, federation.public_seed)
     facts = dict(database.execute("SELECT key, value FROM run").fetchall())
+    if differing := sorted(key for key, value in federation.run_facts.items() if facts.get(key) != value):
+        raise RoundError(
+            f"federation.toml says otherwise than when the run began: {', '.join(differing)}",
+            remedy="put these settings back for the export",
+            avoid="show the model with the settings of now: it was not trained with them",
+        )
     if facts.get("fingerprint") != assembled.fingerprint.digest():
         raise ExchangeError(
             f"{federation.base} is not the base that this run was started with",

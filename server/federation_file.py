@@ -200,6 +200,19 @@ class FederationFile(_Part):
         return self.state / "run"
 
     @property
+    def run_facts(self) -> dict[str, str]:
+        """What of this file a run is bound to from its start; its journal holds it."""
+        return {
+            "method": self.method,
+            "training": self.training.model_dump_json(),
+            "seed": str(self.seed),
+            "rounds": str(self.rounds.rounds),
+            "local_epochs": str(self.local_epochs),
+            "privacy": self.privacy.model_dump_json(),
+            "secure_sum": "" if self.secure_sum is None else self.secure_sum.model_dump_json(),
+        }
+
+    @property
     def certificates(self) -> AuthorityFolder:
         """Where the certificates lie."""
         return AuthorityFolder(self.authority)

@@ -58,6 +58,8 @@ _NOT_PASSED_ON = frozenset(
         "server",
     }
 )
+#: What the SuperLink says to a key that is not registered (412), or no longer, and to a signature that is wrong (401).
+_NOT_ADMITTED = frozenset({401, 412})
 _LAST_REQUESTS_S = 5
 #: A piece of 5 MiB at 18 kB/s; slower callers are not served.
 _BODY_S = 300
@@ -152,10 +154,26 @@ class FleetGate:
 
     def _run(self) -> None:
         try:
+            self._config.load()
+            assert self._config.ssl is not None
+            self._config.ssl.sslobject_class = _Handshake
             self._server.run()
         except SystemExit:
             # uvicorn's way to say that it could not start; `start` sees that the thread has ended.
             _LOG.error("the gate for hospitals has ended")
+
+
+class _Handshake(ssl.SSLObject):
+    """Says why nobody came to speak: plain HTTP, or a hospital that does not trust this certificate."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            _LOG.warning("refused: a connection without TLS that both ends agree on (%s)", error.reason)
+            raise
 
 
 def _application(settings: GateSettings) -> Starlette:
@@ -196,11 +214,13 @@ async def _forward(request: Request, client: httpx.AsyncClient, max_bytes: int) 
     if body is None:
         _LOG.warning("refused: a request of more than %d bytes from %s", max_bytes, _caller(request))
         return PlainTextResponse("too large", status_code=413)
-    headers = _passed_on(request.headers)
+    headers, path = _passed_on(request.headers), request.url.path
     try:
-        async with client.stream("POST", request.url.path, content=body, headers=headers) as answer:
+        async with client.stream("POST", path, content=body, headers=headers) as answer:
             # Raw, as it came; nothing that a node asks for is large (pieces of arrays have 5 MiB).
             content = b"".join([chunk async for chunk in answer.aiter_raw()])
+            if answer.status_code in _NOT_ADMITTED:
+                _LOG.warning("refused by the SuperLink: %s from %s (%d)", path, _caller(request), answer.status_code)
             return Response(content, status_code=answer.status_code, headers=_passed_on(answer.headers))
     except httpx.HTTPError:
         # Nodes try again after this code, and only after it and its neighbours.

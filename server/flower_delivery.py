@@ -20,7 +20,7 @@ from server.flower_session import Session, SessionLost
 
 _LOG = logging.getLogger(__name__)
 #: What a hospital's relay or its daemon says when it is about to be there again.
-PASSING = frozenset({"daemon-unreachable", "draining"})
+PASSING = frozenset({"daemon-unreachable", "relay-stopped", "draining"})
 _POLL_S = 0.5
 _ASK_AGAIN = Backoff(first_s=1.0, longest_s=15.0, settled_s=0.0, jitter=0.0)
 #: Between two looks at which nodes are there.
@@ -40,8 +40,9 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """needed: answers with which a round may go on. absent_s: for how long a site must have been away before a round
-    with enough answers goes on without it. ttl_beyond_s: how much longer than its round a message may live."""
+    """needed: answers, refusals aside, with which a round may go on. absent_s: for how long a site must have been away
+    before a round with enough answers goes on without it. ttl_beyond_s: how much longer than its round a message may
+    live."""
 
     needed: int
     absent_s: float
@@ -50,20 +51,30 @@ class Waits:
 
 @dataclass(slots=True)
 class _Asked:
-    """One question on its way. ``again_at``: not to be sent before; ``number``: of the message that is out."""
+    """One question on its way. ``again_at``: not to be sent before; ``number``: of the message that is out, to the node
+    as it was connected ``since``."""
 
     outgoing: Outgoing
     number: str = ""
+    since: str = ""
     tries: int = 0
     again_at: float = 0.0
     answer: Message | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A connected node; ``since``: when it connected, in the SuperLink's words."""
+
+    node_id: int
+    since: str
 
 
 @dataclass(slots=True)
 class _Nodes:
     """Which sites' nodes are there, and since when the others are away (monotonic clock)."""
 
-    present: dict[str, int] = field(default_factory=dict)
+    present: dict[str, _Node] = field(default_factory=dict)
     away_since: dict[str, float] = field(default_factory=dict)
     looked_at: float = -_LOOK_S
 
@@ -125,6 +136,7 @@ class Delivery:
         self._look(session)
         waiting = {site: each for site, each in open_.items() if each.answer is None}
         for site, each in waiting.items():
+            self._give_up_what_a_node_lost(site, each)
             if not each.number and site in self._nodes.present and time.monotonic() >= each.again_at:
                 self._push(session, site, each, deadline)
         numbers = {each.number: site for site, each in waiting.items() if each.number}
@@ -136,11 +148,19 @@ class Delivery:
             elif number in self._overdue:
                 self._too_late(*self._overdue.pop(number), reply)
 
+    def _give_up_what_a_node_lost(self, site: str, each: _Asked) -> None:
+        """A node that was killed has forgotten what it had taken, and Flower does not hand it out again: where it is
+        back before its death was noticed, nobody would ever answer. Asked twice, a site gives the same answer."""
+        node = self._nodes.present.get(site)
+        if each.number and node is not None and node.since != each.since:
+            _LOG.info("%s has connected anew since it was asked, and is asked again", site)
+            each.number = ""
+
     def _push(self, session: Session, site: str, each: _Asked, deadline: float) -> None:
         ttl_s = max(1.0, deadline - time.monotonic()) + self._waits.ttl_beyond_s
-        message = each.outgoing.message(self._nodes.present[site], ttl_s=ttl_s)
-        numbers = list(session.grid.push_messages([message]))
-        each.number, each.tries = (numbers[0] if numbers else "") or "", each.tries + 1
+        node = self._nodes.present[site]
+        numbers = list(session.grid.push_messages([each.outgoing.message(node.node_id, ttl_s=ttl_s)]))
+        each.number, each.since, each.tries = (numbers[0] if numbers else "") or "", node.since, each.tries + 1
         if each.number:
             self._watch.asked(site)
         else:
@@ -163,7 +183,7 @@ class Delivery:
 
     def _enough(self, open_: Mapping[str, _Asked]) -> bool:
         missing = [site for site, each in open_.items() if each.answer is None]
-        answered = len(open_) - len(missing)
+        answered = sum(each.answer is not None and not _refusal(each.answer) for each in open_.values())
         if not missing:
             return True
         now, away = time.monotonic(), self._nodes.away_since
@@ -174,7 +194,11 @@ class Delivery:
         now = time.monotonic()
         if now - self._nodes.looked_at < _LOOK_S:
             return
-        present = {node.name: node.node_id for node in session.grid.get_nodes() if node.name in self._sites}
+        present = {
+            node.name: _Node(node.node_id, node.last_activated_at)
+            for node in session.grid.get_nodes()
+            if node.name in self._sites
+        }
         away = {site: self._nodes.away_since.get(site, now) for site in self._sites if site not in present}
         self._nodes = _Nodes(present, away, now)
         self._watch.connections({site: site in present for site in self._sites})
@@ -211,5 +235,9 @@ def passing_reason(reply: Message) -> str | None:
     if reply.has_error():
         # The node or its relay was gone; Flower says so with numbers of its own.
         return f"Flower's error {reply.error.code}"
-    refusal = str(reply.content.config_records.get(FACTS_RECORD, {}).get("refusal", ""))
+    refusal = _refusal(reply)
     return refusal if refusal in PASSING else None
+
+
+def _refusal(reply: Message) -> str:
+    return str(reply.content.config_records.get(FACTS_RECORD, {}).get("refusal", ""))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
@@ -18,6 +18,7 @@ from more_model.exchange import (
     STAGE_FACT,
     SUM_ACTION,
     TENSORS_RECORD,
+    VERDICT_FACT,
     Fact,
     Instruction,
     Joined,
@@ -71,10 +72,11 @@ _APART = ", "
 
 
 class GridTransport:
-    """Instructions and updates as Flower messages."""
+    """Instructions and updates as Flower messages. ``verdicts``: what a site is told, with its next instruction, of its
+    answer to the round before."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, verdicts: Callable[[], Mapping[str, str]] = dict) -> None:
+        self._send, self._verdicts = send, verdicts
 
     def exchange(
         self, instructions: Mapping[str, Instruction], *, timeout_s: float
@@ -82,6 +84,7 @@ class GridTransport:
         """One round trip to every site named; sites without an answer in time are absent from the result."""
         numbers = {site: instruction.round for site, instruction in instructions.items()}
         asked = _outgoing(instructions, MessageType.TRAIN)
+        asked |= {site: _told(asked[site], words) for site, words in self._verdicts().items() if site in asked}
         return {site: _answer(reply, site, numbers[site]) for site, reply in self._send(asked, timeout_s).items()}
 
     def ask(self, messages: Mapping[str, SumStage], *, run: str, timeout_s: float) -> Mapping[str, SumStage | Refusal]:
@@ -133,6 +136,11 @@ def _outgoing(asked: Mapping[str, Instruction] | Mapping[str, Question], kind: s
         if id(each) not in made:
             made[id(each)] = Outgoing(_record(each.tensors, each.facts()), kind, str(each.round))
     return {site: made[id(each)] for site, each in asked.items()}
+
+
+def _told(asked: Outgoing, verdict: str) -> Outgoing:
+    facts = ConfigRecord({**asked.content.config_records[FACTS_RECORD], VERDICT_FACT: verdict})
+    return replace(asked, content=RecordDict({**asked.content, FACTS_RECORD: facts}))
 
 
 def _record(tensors: Tensors, facts: Mapping[str, Fact]) -> RecordDict:

@@ -37,11 +37,11 @@ from flwr.supercore.interceptors import (
 )
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
-from flwr.superlink.grid import HttpGrid
 
 from more_model.errors import RoundError
 from more_model.private_file import secret
 from server.flower_bundle import build_bundle, bundle_digest
+from server.flower_replies import ReplyGrid
 from server.flower_superlink import HOST, SuperLinkControl, SuperLinkFolder
 
 _LOG = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ HEARTBEAT_S = 10.0
 _ACQUIRE_S = 30.0
 _FINISHED = "finished"
 _COMPLETED, _FAILED = "completed", "failed"
+_MOST_BYTES = 2**31
 
 
 class SessionLost(RoundError):
@@ -63,13 +64,14 @@ class Session:
     ``close(whole)`` ends it; the SuperLink is told whether the run came to its end."""
 
     run_id: int
-    grid: HttpGrid
+    grid: ReplyGrid
     alive: Callable[[], bool]
     close: Callable[[bool], None]
 
 
-def open_session(folder: SuperLinkFolder, port: int) -> Session:
-    """End what earlier sessions left, start a run, and hold its task until the session is closed.
+def open_session(folder: SuperLinkFolder, port: int, *, most_bytes: int = _MOST_BYTES) -> Session:
+    """End what earlier sessions left, start a run, and hold its task until the session is closed. ``most_bytes``: of
+    one answer.
 
     Raises:
         SessionLost: the SuperLink does not answer, or gave no task.
@@ -79,7 +81,8 @@ def open_session(folder: SuperLinkFolder, port: int) -> Session:
             run_id = _new_run(control)
         task_id, token = _acquired(folder, port, run_id)
         client = _client(folder, port, RuntimeTokenHttpInterceptor(token))
-        grid = HttpGrid(f"{HOST}:{port}", root_certificates=folder.loopback_root.read_bytes(), token=token)
+        root = folder.loopback_root.read_bytes()
+        grid = ReplyGrid(f"{HOST}:{port}", root_certificates=root, token=token, most_bytes=most_bytes)
         # Flower's own retries wait for ever and end this process with a signal where a task is lost.
         grid.__dict__["_retry_invoker"] = None
         grid.set_run(_input(client, task_id, run_id))

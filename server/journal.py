@@ -15,6 +15,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from safetensors.numpy import load, save
 
@@ -64,9 +65,21 @@ class RoundRecord:
     seconds: float
 
 
+_VERDICT_LENGTH = 300
+
+
 def is_void(record: RoundRecord) -> bool:
     """Whether a round came to nothing: no site's update is in its aggregate."""
     return all(part.state != "accepted" for part in record.sites)
+
+
+def verdicts(record: RoundRecord) -> dict[str, str]:
+    """What sites are told of a round that their answer is not in, in words that fit into one line."""
+    return {
+        part.site: f"round {record.round}: {part.state} ({part.why})"[:_VERDICT_LENGTH]
+        for part in record.sites
+        if part.state != "accepted"
+    }
 
 
 class Journal:
@@ -83,13 +96,7 @@ class Journal:
         self._folder, self._checkpoints = folder, folder / CHECKPOINTS
         with _disk_faults(folder), ExitStack() as opened:
             self._checkpoints.mkdir(parents=True, exist_ok=True)
-            opened.enter_context(
-                hold_alone(
-                    folder / ".journal.lock",
-                    cause=f"{folder}: another process writes this journal",
-                    remedy="let it end, or stop it; two would aggregate into one record",
-                )
-            )
+            opened.enter_context(closing(hold_journal(folder)))
             self._database = opened.enter_context(closing(sqlite3.connect(folder / NAME, isolation_level=None)))
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
@@ -124,6 +131,11 @@ class Journal:
                 "INSERT INTO participation VALUES (?, ?, ?, ?, ?)",
                 [(record.round, p.site, p.state, p.why, json.dumps(dict(p.counts or {}))) for p in record.sites],
             )
+
+    def measure(self, number: int, macro_auroc: float | None) -> None:
+        """Write down what a closed round was measured at. Raises EnvironmentFault as `close_round` does."""
+        with _disk_faults(self._folder), self._database:
+            self._database.execute("UPDATE rounds SET macro_auroc = ? WHERE round = ?", (macro_auroc, number))
 
     def last_checkpoint(self) -> tuple[int, TensorDict] | None:
         """Number and tensors of the last closed round, or None before the first.
@@ -222,6 +234,15 @@ def as_json(records: Sequence[RoundRecord]) -> list[dict[str, object]]:
         }
         for record in records
     ]
+
+
+def hold_journal(folder: Path) -> IO[bytes]:
+    """The lock that one writer of a journal holds until it closes this. EnvironmentFault where another has it."""
+    return hold_alone(
+        folder / ".journal.lock",
+        cause=f"{folder}: another process writes this journal",
+        remedy="let it end, or stop it; two would aggregate into one record",
+    )
 
 
 @contextmanager

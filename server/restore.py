@@ -49,7 +49,7 @@ def _extracted(archive: Path, draft: Path) -> Manifest:
     with tarfile.open(archive, "r:") as opened:
         for info in opened:
             content = opened.extractfile(info) if info.isfile() else None
-            if content is None or manifest is not None or not _is_plain(info.name):
+            if content is None or manifest is not None or info.name in found or not _is_plain(info.name):
                 raise _damaged(archive, f"{info.name!r} does not belong there")
             if info.name == MANIFEST:
                 manifest = _manifest(archive, content.read())

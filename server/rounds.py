@@ -124,7 +124,8 @@ def run_rounds(
 ) -> TensorDict:
     """Run the rounds that the journal does not hold yet and return the last global tensors.
 
-    ``on_round`` is called with each new aggregate before the round is closed and may return a validation metric.
+    ``on_round`` is called with each new aggregate once the round is closed, and may return a validation metric. Not
+    before: what anybody has seen of an aggregate must be what a resumed run goes on with, its noise included.
 
     Raises:
         ConfigError: settings that cannot be combined.
@@ -137,6 +138,9 @@ def run_rounds(
     federation.spec.check(initial)
     held = journal.last_checkpoint()
     done, tensors = held if held is not None else (0, dict(initial))
+    if on_round is not None and done and journal.rounds()[-1].macro_auroc is None:
+        # The last start may have ended between the closing and the measuring.
+        journal.measure(done, on_round(done, tensors))
     for number in range(done + 1, federation.settings.rounds + 1):
         if watching.stop():
             break
@@ -145,11 +149,12 @@ def run_rounds(
         result = _one_round(federation, number, tensors, transport, watching)
         tensors = result.tensors
         federation.spec.check(tensors)
-        metric = on_round(number, tensors) if on_round is not None else None
         seconds = time.monotonic() - started
-        record = RoundRecord(number, result.participation, result.loss, metric, result.bytes_up, seconds)
+        record = RoundRecord(number, result.participation, result.loss, None, result.bytes_up, seconds)
         journal.close_round(record, tensors)
         watching.closed(record)
+        if on_round is not None:
+            journal.measure(number, on_round(number, tensors))
         if federation.protection.sums is not None:
             _require_not_too_many_void(federation, journal)
     return tensors

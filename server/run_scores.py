@@ -82,8 +82,9 @@ class RunScores:
         result = evaluate_round(self._transport, question, asking.sites, asking.terms, timeout_s=choice.timeout_s)
         record_evaluation(self._folder, result)
         figures = measured(result)
-        for missing in figures.missing:
-            _LOG.warning("measured after round %d without %s", number, missing)
+        for part in result.participation:
+            if part.state != "accepted":
+                _LOG.warning("measured after round %d without %s: %s (%s)", number, part.site, part.state, part.why)
         self._note(figures)
         return figures
 

@@ -60,7 +60,11 @@ def allow(
         str | None, typer.Option(help="The privacy mode that is asked for, and allowed.", show_default=False)
     ] = None,
     epsilon: Annotated[
-        float | None, typer.Option(help="What one run may cost each patient; needed with --mode.", show_default=False)
+        float | None,
+        typer.Option(
+            help="What a run may cost each patient; the first private run makes it their budget for life. With --mode.",
+            show_default=False,
+        ),
     ] = None,
     unprotected: Annotated[
         bool, typer.Option("--unprotected", help="Updates may leave without differential privacy.")

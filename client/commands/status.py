@@ -36,9 +36,14 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"now               {_doing(activity) if activity else 'nothing'}"
     if found["paused_since"]:
         yield f"paused since      {found['paused_since']}; more-client resume ends it"
+    if found["obstacle"]:
+        yield f"cannot answer     {found['obstacle']['cause']}, since {found['obstacle']['since']}"
+        yield f"  What to do: {found['obstacle']['remedy']}"
     yield f"rounds answered   {found['rounds_answered']}"
     if found["last_refusal"]:
         yield f"last refusal      {found['last_refusal']}"
+    if found["last_verdict"]:
+        yield f"not in a round    {found['last_verdict']}"
     yield f"training patients {found['patients']}, withdrawn {found['withdrawn']}"
     yield f"policy            {_policy(policy)}"
     yield f"audit log         {found['audit_anchor']}"

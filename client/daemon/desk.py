@@ -20,10 +20,11 @@ from client.evaluation import HeldOut
 from client.hospital import Hospital
 from client.policy import SitePolicy
 from client.policy_check import Reason, SiteFacts, check_bundle, check_instruction, check_question
+from client.records.audit_log import AuditLog
 from client.wire import BUNDLE_FACT, EVALUATE, SUM_STAGE, TRAIN, WHO, Frame, WireError
 from more_model.errors import EnvironmentFault, ExchangeError, MoreError
 from more_model.evaluation.federated_terms import EvaluationTerms
-from more_model.exchange import RUN_FACT, STAGE_FACT, Instruction, Joined, Refusal, SumStage
+from more_model.exchange import RUN_FACT, STAGE_FACT, VERDICT_FACT, Instruction, Joined, Refusal, SumStage
 from more_model.score_exchange import Question
 from more_model.training.examples import Examples
 from more_model.training.loop import resolve_device
@@ -31,11 +32,20 @@ from more_model.training.settings import TrainingSettings
 
 _LOG = logging.getLogger(__name__)
 Parsed = TypeVar("Parsed")
-_LONGEST_NAME = 200
+_LONGEST_NAME, _LONGEST_VERDICT = 200, 300
 
 
 class Unanswerable(EnvironmentFault):
     """There is no answer now, not even a refusal: the question has to be asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why the newest question could not be answered at all, and what helps. ``since``: UTC, ISO 8601."""
+
+    cause: str
+    remedy: str
+    since: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +68,16 @@ class Desk:
         orders: Orders,
         protections: Protections,
         terms: EvaluationTerms | None,
+        log: AuditLog,
     ) -> None:
         self._site, self._watch, self._orders, self._protections = site, watch, orders, protections
-        self._terms = terms
+        self._terms, self._log = terms, log
         self._one_at_a_time = threading.Lock()
         self._draining = False
         self._open_sum = ""
         self.activity: Activity | None = None
-        self.last_refusal = ""
+        self.obstacle: Obstacle | None = None
+        self.last_refusal = self.last_verdict = ""
 
     @property
     def busy(self) -> bool:
@@ -85,24 +97,34 @@ class Desk:
             WireError: not a question.
             Unanswerable: the audit log cannot be written, or the disk is full.
         """
+        if asked.kind == WHO:
+            return self._unhindered(self._who)
+        with self._one_at_a_time:
+            if not still_wanted():
+                raise Unanswerable("the one who asked has gone")
+            try:
+                return self._unhindered(lambda: self._in_turn(asked))
+            finally:
+                self.activity = None
+
+    def _unhindered(self, answer: Callable[[], Frame]) -> Frame:
+        """What ``answer`` gives; where it cannot be given at all, the site's people see why until one can."""
         try:
-            if asked.kind == WHO:
-                return self._who()
-            with self._one_at_a_time:
-                if not still_wanted():
-                    raise Unanswerable("the one who asked has gone")
-                try:
-                    return self._in_turn(asked)
-                finally:
-                    self.activity = None
-        except OSError as error:
-            raise Unanswerable(f"{error.strerror or type(error).__name__}", remedy="check the disk") from error
+            answered = answer()
+        except (EnvironmentFault, OSError) as error:
+            known = error if isinstance(error, EnvironmentFault) else _disk_fault(error)
+            since = self.obstacle.since if self.obstacle is not None else _now()
+            self.obstacle = Obstacle(known.cause, known.remedy, since)
+            raise Unanswerable(known.cause, remedy=known.remedy, avoid=known.avoid) from error
+        self.obstacle = None
+        return answered
 
     def _in_turn(self, asked: Frame) -> Frame:
         facts = dict(asked.facts)
         # The relay's word, not the coordinator's: it takes the digest itself, and puts it over whatever came.
-        bundle = str(facts.pop(BUNDLE_FACT, ""))
+        bundle, verdict = str(facts.pop(BUNDLE_FACT, "")), str(facts.pop(VERDICT_FACT, ""))
         _require_plain(str(facts.get(RUN_FACT, "")))
+        self._note(verdict)
         if asked.kind == TRAIN:
             instruction = self._at_home(_read(lambda: Instruction.from_parts(facts, asked.arrays)))
             self._begin(TRAIN, instruction.run, instruction.round)
@@ -117,8 +139,16 @@ class Desk:
             return self._answered(run, 0, lambda: self._sum(run, SumStage(stage, facts), bundle))
         raise WireError(f"a site is not asked {asked.kind[:40]!r}")
 
+    def _note(self, verdict: str) -> None:
+        """What the coordinator says became of an answer of this site. It stands in logs, so it is one line."""
+        words = "".join(letter if letter.isprintable() else "?" for letter in verdict[:_LONGEST_VERDICT])
+        if words and words != self.last_verdict:
+            _LOG.warning("the coordinator says of an answer of this site: %s", words)
+            self._log.append("verdict", {"said": words})
+            self.last_verdict = words
+
     def _begin(self, kind: str, run: str, number: int) -> None:
-        self.activity = Activity(kind, run, number, datetime.now(UTC).isoformat(timespec="seconds"))
+        self.activity = Activity(kind, run, number, _now())
 
     def _who(self) -> Frame:
         rules = self._watch.rules()
@@ -130,8 +160,8 @@ class Desk:
         site = self._site.file.site
         try:
             return self._released(run, answer())
-        except EnvironmentFault as error:
-            raise Unanswerable(error.cause, remedy=error.remedy, avoid=error.avoid) from error
+        except EnvironmentFault:
+            raise
         except MoreError as error:
             _LOG.warning("%s, round %d: %s", run, number, error)
             return self._released(run, Refusal(site, number, type(error).__name__))
@@ -261,6 +291,19 @@ class Desk:
             show_site=rule.show_site,
             threads=self._site.file.threads,
         )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _disk_fault(error: OSError) -> EnvironmentFault:
+    where = f": {error.filename}" if error.filename else ""
+    return EnvironmentFault(
+        f"{error.strerror or type(error).__name__}{where}",
+        remedy="make room on the disks of work and records; the question is asked again, nothing is lost",
+        avoid="delete the audit log, the ledger or stored answers",
+    )
 
 
 def _require_plain(run: str) -> None:

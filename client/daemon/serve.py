@@ -62,14 +62,14 @@ class Daemon:
         self._terms = evaluation_terms(_PROMPTS)
         self._orders = Orders(log, known, key)
         self._watch = PolicyWatch(site.file.controls.policy, log, self._gate)
-        self._desk = Desk(site, self._watch, self._orders, Protections(site, log, known, key), self._terms)
+        self._desk = Desk(site, self._watch, self._orders, Protections(site, log, known, key), self._terms, log)
         self._started, self._beat = datetime.now(UTC), time.monotonic()
         self._stop_at: float | None = None
         self._companions: list[Companion] = []
         self._watch.rules()
         control = Door(control_path(relay.path), 0o600, frozenset({os.geteuid(), 0}))
         self._listeners = (
-            Listener(relay, limits_for(site.assembled.spec), self._desk.answer),
+            Listener(relay, limits_for(site.assembled.spec), self._desk.answer, self._not_understood),
             Listener(control, LIMITS, self._control()),
         )
 
@@ -122,6 +122,8 @@ class Daemon:
             "activity": asdict(desk.activity) if desk.activity is not None else None,
             "rounds_answered": rules.gate.rounds_answered(),
             "last_refusal": desk.last_refusal,
+            "obstacle": asdict(desk.obstacle) if desk.obstacle is not None else None,
+            "last_verdict": desk.last_verdict,
             "patients": len({triplet.patient_id for triplet in usable.triplets}),
             "withdrawn": orders.withdrawn_count,
             "policy": {"sha256": rules.digest, "in_force": rules.policy is not None, "fault": rules.fault},
@@ -139,6 +141,9 @@ class Daemon:
 
     def _gate(self, policy: Any) -> EgressGate:
         return EgressGate(self._log, policy, self._site.assembled.spec, terms=self._terms)
+
+    def _not_understood(self, why: str) -> None:
+        self._log.append("not-understood", {"why": why})
 
     def _control(self) -> Callable[[Frame, Callable[[], bool]], Frame]:
         handle = answering(

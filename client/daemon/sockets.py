@@ -24,6 +24,8 @@ _PEER = struct.Struct("iII")
 _MOST_CONNECTIONS = 4
 #: A frame has to come, and an answer has to be taken, without a pause of this length.
 _STALL_S = 60.0
+#: A reason may quote what was brought.
+_LONGEST_REASON = 300
 
 Handler = Callable[[Frame, Callable[[], bool]], Frame]
 
@@ -55,10 +57,13 @@ def door_for(path: Path, users: Sequence[str]) -> Door:
 
 class Listener:
     """Answers whoever comes through a door, one frame a connection, at most four at a time. ``limits``: of what they
-    may bring. Whoever brings something malformed, or is somebody else, loses this connection and nothing more."""
+    may bring. Whoever brings something malformed, or is somebody else, loses this connection and nothing more.
+    ``note``: writes down, before it is answered, that something could not be understood, and why."""
 
-    def __init__(self, door: Door, limits: Limits, handle: Handler) -> None:
-        self._door, self._limits, self._handle = door, limits, handle
+    def __init__(
+        self, door: Door, limits: Limits, handle: Handler, note: Callable[[str], None] = lambda _why: None
+    ) -> None:
+        self._door, self._limits, self._handle, self._note = door, limits, handle, note
         self._free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
         self._closing = threading.Event()
         self._counting, self._answering = threading.Lock(), 0
@@ -119,9 +124,9 @@ class Listener:
         try:
             asked = receive(connection, self._limits)
         except WireError as error:
-            _LOG.warning("%s: %s", self._door.path.name, error.cause)
             # Whatever version the other end speaks, the header of this says which one is spoken here.
-            send(connection, Frame(MALFORMED))
+            if (answer := self._not_understood(error.cause)) is not None:
+                send(connection, answer)
             return
         self._count(1)
         try:
@@ -135,15 +140,24 @@ class Listener:
         try:
             return self._handle(asked, lambda: _still_there(connection))
         except WireError as error:
-            _LOG.warning("%s: %s", self._door.path.name, error.cause)
-            return Frame(MALFORMED)
+            return self._not_understood(error.cause)
         except MoreError as error:
             # Nothing is said: whoever asked asks again.
             _LOG.error("%s: no answer: %s", self._door.path.name, error)
             return None
         except Exception:  # noqa: BLE001 - what one brings ends that connection, never the daemon
             _LOG.exception("%s: unexpected error", self._door.path.name)
-            return Frame(MALFORMED)
+            return self._not_understood("unexpected error")
+
+    def _not_understood(self, why: str) -> Frame | None:
+        why = why[:_LONGEST_REASON]
+        _LOG.warning("%s: %s", self._door.path.name, why)
+        try:
+            self._note(why)
+        except MoreError as error:
+            _LOG.error("%s: no answer: %s", self._door.path.name, error)
+            return None
+        return Frame(MALFORMED)
 
     def _count(self, change: int) -> None:
         with self._counting:

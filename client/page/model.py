@@ -23,7 +23,7 @@ SCHEMA = 1
 NOT_RUNNING = "not running"
 #: Of what the daemon tells, that which the page may show: the number of training patients would give away a count that
 #: the cohort hides, and the policy's fault may hold a path.
-_TOLD = ("state", "paused_since", "started", "activity", "rounds_answered", "last_refusal")
+_TOLD = ("state", "paused_since", "started", "activity", "rounds_answered", "last_refusal", "last_verdict")
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,7 @@ def _now(picture: SitePicture) -> Facts:
             ("Policy", str(daemon["policy"])),
             ("Rounds answered", str(daemon["rounds_answered"])),
             *([("Last refusal", str(daemon["last_refusal"]))] if daemon["last_refusal"] else []),
+            *([("Not in a round", str(daemon["last_verdict"]))] if daemon["last_verdict"] else []),
             *((each["name"], "running" if each["running"] else "not running") for each in daemon["companions"]),
         ]
     return Facts([*items, ("As of", _clock(picture.at.isoformat()))])
@@ -187,7 +188,7 @@ def _budget(found: tuple[DataSetBudget, ...]) -> list[Block]:
              "–" if each.left is None else _rounded_down(each.left), f"{each.delta:g}", each.unit]
             for each in found
         ],
-        note="What is left is the site's to give: more-client policy, and more-privacy ledger show.",
+        note="The budget is for all runs together, set at the first private one. More: more-client ledger.",
         words=frozenset({5}),
     )  # fmt: skip
     rows = [

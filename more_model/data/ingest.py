@@ -66,6 +66,14 @@ class CeilingExceeded(DataError):
         self.report = report
         super().__init__(cause, remedy=remedy, avoid=avoid)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # A process that ingests hands it to the one that asked; the default would give __init__ the message alone.
+        return _raised_elsewhere, (self.report, self.cause, self.remedy, self.avoid)
+
+
+def _raised_elsewhere(report: IngestReport, cause: str, remedy: str, avoid: str) -> CeilingExceeded:
+    return CeilingExceeded(report, cause, remedy=remedy, avoid=avoid)
+
 
 def ingest(
     studies: Sequence[Study],

@@ -26,7 +26,10 @@ def run(
         bool, typer.Option("--allow-partial", help="Count rounds that lack some site's update as a success.")
     ] = False,
     new: Annotated[
-        bool, typer.Option("--new", help="Put the run that is there aside and begin another, with new budgets.")
+        bool,
+        typer.Option(
+            "--new", help="Put the run that is there aside and begin another; what it spent at the sites stays spent."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -42,7 +45,7 @@ def run(
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         # Nobody is called, and no proxy stands between programs of this machine.
         os.environ.update({"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"})
-        os.environ["NO_PROXY"] = ",".join(part for part in (os.environ.get("NO_PROXY", ""), "127.0.0.1") if part)
+        os.environ.update({"NO_PROXY": "*", "no_proxy": "*"})
         from server.deployment import new_run, prepare, run_deployment
         from server.federation_file import load_federation
 
@@ -50,12 +53,14 @@ def run(
         for chatty in ("httpx", "httpcore", "flwr", "alembic"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         settings = load_federation(federation)
+        prepared = prepare(settings)
         if new and (aside := new_run(settings)) is not None:
             typer.echo(f"The run that was there lies in {aside} now.", err=True)
+            prepared = prepare(settings)
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
-        ended = run_deployment(prepare(settings), stop)
+        ended = run_deployment(prepared, stop)
         if ended is None:
             typer.echo(json.dumps({"status": "stopped"}) if as_json else "Stopped; run again to go on.")
             return

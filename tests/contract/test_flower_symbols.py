@@ -25,6 +25,12 @@ NOT_PUBLIC = {
     "flwr.common.serde.message_from_proto": "the relay answers also a message whose content cannot be read",
     "flwr.supercore.inflatable.inflatable_protobuf_utils.make_pull_object_fn_protobuf": "the relay pulls a message",
     "flwr.supercore.inflatable.inflatable_utils.pull_and_inflate_object_from_tree": "the relay pulls a message",
+    "flwr.common.constant.ErrorCode": "Flower's number for an answer that did not come whole",
+    "flwr.app.message.make_message": "a refusal stands in the place of an answer that cannot be read",
+    "flwr.supercore.inflatable.inflatable_object.iterate_object_tree": "answers are taken part by part, within a bound",
+    "flwr.supercore.inflatable.inflatable_utils.ObjectUnavailableError": "a part that is still to come",
+    "flwr.supercore.inflatable.inflatable_utils.ObjectPullError": "a part that will not come",
+    "flwr.supercore.inflatable.inflatable_utils.inflate_object_from_contents": "an answer is put together",
     "flwr.supercore.retry.RetryInvoker": "a call of the relay is tried again for a bounded time, ending no process",
     "flwr.supercore.retry.exponential": "the waits in between",
     "flwr.supernode.runtime.run_clientapp.push_message": "the relay hands a reply over as Flower's own process does",
@@ -40,6 +46,9 @@ NOT_PUBLIC = {
             "runtime_pb2.SendTaskHeartbeatRequest",
         )
     },
+    "flwr.proto.fleet_pb2.DeactivateNodeRequest": "the connection of a SuperNode that was killed is ended",
+    "flwr.supernode.fleet_http_client.FleetHttpClient": "the connection of a SuperNode that was killed is ended",
+    "flwr.supernode.node_auth_http_interceptor.NodeAuthHttpInterceptor": "proves to hold the key of that connection",
     "flwr.supercore.runtime.RuntimeHttpClient": "how programs of ours take tasks, in the place of Flower's starter",
     "flwr.supercore.interceptors.SuperExecAuthHttpInterceptor": "proves to hold the secret that tasks are given for",
     "flwr.supercore.interceptors.RuntimeTokenHttpInterceptor": "proves to hold a task",
@@ -75,8 +84,14 @@ SIGNATURES = {
     "flwr.supercore.runtime.RuntimeHttpClient.from_server_address": {
         "server_address", "insecure", "root_certificates", "interceptors", "retry_invoker",
     },
+    "flwr.supernode.fleet_http_client.FleetHttpClient.from_server_address": {
+        "server_address", "insecure", "root_certificates", "interceptors",
+    },
+    "flwr.supernode.node_auth_http_interceptor.NodeAuthHttpInterceptor": {"private_key", "public_key"},
     "flwr.supernode.runtime.run_clientapp.push_message": {"client", "message", "context"},
     "flwr.superlink.grid.HttpGrid": {"runtime_api_address", "root_certificates", "token"},
+    "flwr.app.message.make_message": {"metadata", "content", "error"},
+    "flwr.supercore.inflatable.inflatable_utils.inflate_object_from_contents": {"object_id", "object_contents"},
     "flwr.cli.build.build_fab_from_files": {"files"},
 }  # fmt: skip
 ATTRIBUTES = {
@@ -90,6 +105,7 @@ ATTRIBUTES = {
         "AcquireTask", "SendTaskHeartbeat", "PullTaskInput", "PushTaskOutput", "PullMessages", "PushMessages",
         "PullObject", "PushObject", "ConfirmMessageReceived", "close",
     ),
+    "flwr.supernode.fleet_http_client.FleetHttpClient": ("DeactivateNode", "close"),
     "flwr.superlink.grid.HttpGrid": ("get_nodes", "push_messages", "pull_messages", "set_run", "close"),
     "flwr.serverapp.Grid": ("get_node_ids", "push_messages", "pull_messages", "create_message", "set_run", "run"),
 }  # fmt: skip
@@ -237,3 +253,9 @@ def test_the_relay_names_tasks_and_their_end_as_flower_does() -> None:
         < patience_s
         < resolve("client.flower_runtime._RETRY_S")
     )  # type: ignore[operator]
+
+
+def test_a_grid_says_when_a_node_connected() -> None:
+    from flwr.proto.node_pb2 import NodeInfo
+
+    assert {"name", "node_id", "last_activated_at"} <= {field.name for field in NodeInfo.DESCRIPTOR.fields}

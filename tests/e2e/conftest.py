@@ -1,65 +1,25 @@
-"""The miniature as a simulation with hospitals that lack a modality, and the plan of the same federation deployed."""
+"""The miniature with hospitals that lack a modality, simulated once, and a folder for the same federation deployed."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from trees.deployment import Plan, SiteData, command
-
-from simulation.settings import load_run_config
-
-#: Three hospitals: one without ECGs, one without X-rays, one with both.
-MODALITIES = {"site-1": ("xray", "report"), "site-2": ("ecg", "report"), "site-3": ("xray", "ecg", "report")}
-LACKING = {"site-1": ["ecg"], "site-2": ["xray"]}
-WriteMiniature = Callable[..., Path]
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """A finished simulation: its run directory, and what a deployment of the same federation is made of."""
-
-    out: Path
-    plan: Plan
+from trees.simulated import Simulated, WriteMiniature, simulate
 
 
 @pytest.fixture(scope="session")
 def simulated(write_miniature: WriteMiniature, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Simulated]:
-    """``simulated(rounds=4)``: the federated arm alone, run with the installed command."""
+    """``simulated(rounds=4)``: see `trees.simulated.simulate`."""
 
-    def simulate(rounds: int, changes: dict[str, Any] | None = None) -> Simulated:
-        folder = tmp_path_factory.mktemp("simulated")
-        config = write_miniature(
-            folder,
-            {
-                "arms": ["federated"],
-                "partition": {"missing": LACKING},
-                "federation": {"rounds": {"rounds": rounds}},
-                "evaluation": {"linear_probe": False, "retrieval": False, "examples": 0},
-                **(changes or {}),
-            },
-        )
-        command("more-sim", "run", str(config), "--out", str(folder / "run"))
-        chosen, workspace = load_run_config(config), folder / "run" / "workspace"
-        plan = Plan(
-            base=workspace / "base",
-            training=chosen.training.model_dump(mode="json", exclude_none=True),
-            split=chosen.data.split.model_dump(mode="json", exclude_none=True),
-            seed=chosen.seed,
-            rounds=rounds,
-            method=chosen.federation.method,
-            public_seed=chosen.federation.public_seed,
-            local_epochs=chosen.federation.local_epochs,
-            sites={name: SiteData(workspace / "sites" / name, 100, kinds) for name, kinds in MODALITIES.items()},
-        )
-        return Simulated(folder / "run", plan)
+    def run(rounds: int, changes: dict[str, Any] | None = None) -> Simulated:
+        return simulate(write_miniature, tmp_path_factory.mktemp("simulated"), rounds, changes)
 
-    return simulate
+    return run
 
 
 @pytest.fixture(scope="module")

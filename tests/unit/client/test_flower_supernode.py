@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
+from client.flower_farewell import Farewell
 from client.flower_supernode import RECONNECT, Connection, hindrance, relay_program, supernode_program
 
 
@@ -58,11 +60,52 @@ def test_the_newest_telling_line_counts(lines: list[str], code: str | None) -> N
     assert found is None or (found.cause and found.remedy)
 
 
-def test_a_heartbeat_that_died_alone_ends_the_process(connection: Connection) -> None:
-    broken = supernode_program(connection).broken
-    assert broken("Exception in thread Thread-3 (_run):")
-    assert not broken("INFO : Received successfully")
+@pytest.mark.parametrize(
+    ("line", "ended"),
+    [
+        ("Exception in thread Thread-3 (_run):", True),
+        ("ERROR :     _ssl.c:989: The handshake operation timed out", True),
+        ("ERROR :     Server error '500 Internal Server Error' for url 'https://x:1/v1/fleet/pull-messages'", True),
+        ("INFO : Received successfully", False),
+        ("WARNING :   Connection attempt failed, retrying in 0.88 seconds", False),
+    ],
+)
+def test_what_died_alone_ends_the_process(connection: Connection, line: str, ended: bool) -> None:
+    assert supernode_program(connection).broken(line) is ended
 
 
 def test_reconnecting_never_gives_up_and_waits_at_most_two_minutes() -> None:
     assert max(RECONNECT.wait_s(failures, 0.0) for failures in (1, 10, 100_000)) == 120
+
+
+def test_a_site_that_was_never_connected_has_nothing_to_take_back(connection: Connection) -> None:
+    program = supernode_program(connection)
+    program.before()
+    assert not program.broken("INFO : Starting Flower SuperNode")
+    program.before()
+
+
+def test_a_connection_that_cannot_be_taken_back_now_is_taken_back_before_a_later_start(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    request = httpx.Request("POST", "https://x")
+    unknown = httpx.HTTPStatusError("400", request=request, response=httpx.Response(400, request=request))
+    faults: list[Exception | None] = [httpx.ConnectError("away"), OSError("no key"), None]
+
+    def deactivate(_farewell: Farewell, node: int) -> None:
+        asked.append(node)
+        if (fault := faults.pop(0)) is not None:
+            raise fault
+
+    monkeypatch.setattr(Farewell, "_deactivate", deactivate)
+    program = supernode_program(connection)
+    assert not program.broken("INFO :      SuperNode ID: 9980624132803600225")
+    for _ in range(4):
+        program.before()
+    assert asked == [9980624132803600225] * 3, "until it was heard, and no more then"
+    assert not program.broken("INFO :      SuperNode ID: 5")
+    faults.append(unknown)
+    program.before()
+    program.before()
+    assert asked[3:] == [5], "the coordinator knew"

@@ -14,7 +14,13 @@ import pytest
 import typer
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
-_APPS = {"more-client": "client.cli", "more-server": "server.cli"}
+_APPS = {
+    "more-model": "more_model.cli",
+    "more-client": "client.cli",
+    "more-server": "server.cli",
+    "more-sim": "simulation.cli",
+    "more-privacy": "privacy.cli",
+}
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +31,7 @@ def deploy() -> Path:
 
 @pytest.fixture(scope="session")
 def faults_of_command() -> Callable[[str], list[str]]:
-    """What is wrong with a command line of `more-client` or `more-server`, as its own parser sees it."""
+    """What is wrong with a command line of our programs, as its own parser sees it."""
     return _faults
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,3 +123,25 @@ def test_the_environment_names_no_user_and_no_host() -> None:
     assert set(environment()["packages"]) >= {"torch", "flwr"}
     assert platform.node() not in text
     assert f"/{getpass.getuser()}" not in text
+
+
+def test_an_event_that_a_full_disk_cuts_leaves_nothing_behind(tmp_path: Path) -> None:
+    # The limit on the size of files stands for the disk; it would hold for this whole process, so a child has it.
+    code = f"""
+import pathlib, resource
+from more_model.run_folder import RunFolder
+folder = RunFolder(pathlib.Path({str(tmp_path)!r}))
+folder.event("first")
+size = (folder.path / "events.jsonl").stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, resource.RLIM_INFINITY))
+try:
+    folder.event("cut")
+except OSError as error:
+    print(error.strerror)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+folder.event("second")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "File too large\n"
+    events = [json.loads(line)["event"] for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert events == ["first", "second"]

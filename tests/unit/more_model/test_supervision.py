@@ -55,6 +55,15 @@ def test_a_program_that_ends_is_started_again_and_its_log_is_kept(tmp_path: Path
     assert child.pid is None
 
 
+def test_what_is_to_be_done_before_a_start_is_done_before_each(tmp_path: Path) -> None:
+    done: list[int] = []
+    child = Supervised(program(tmp_path, "print('started')", before=lambda: done.append(child.starts)), QUICK)
+    child.start()
+    eventually(lambda: child.starts >= 3)
+    child.stop()
+    assert done[:3] == [0, 1, 2]
+
+
 def test_a_program_that_ran_long_enough_starts_over_at_the_first_wait(tmp_path: Path) -> None:
     draws: list[float] = []
     settled = Backoff(first_s=0.01, longest_s=1000, settled_s=0.0, jitter=0.0)

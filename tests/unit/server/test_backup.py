@@ -231,7 +231,12 @@ def test_a_damaged_file_is_refused_and_puts_nothing_in_place(federation: Path, t
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tar", "federation"]
 
 
-def test_a_link_in_the_file_is_refused(tmp_path: Path) -> None:
+def test_a_link_or_a_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "twice.tar", "w") as archive:
+        for _ in range(2):
+            archive.addfile(tarfile.TarInfo("state/sites.sqlite"))
+    with pytest.raises(StoreError, match=r"'state/sites\.sqlite' does not belong there"):
+        put_back(tmp_path / "twice.tar", tmp_path / "back")
     with tarfile.open(tmp_path / "b.tar", "w") as archive:
         info = tarfile.TarInfo("state")
         info.type, info.linkname = tarfile.SYMTYPE, "/etc"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,10 @@ import pytest
 import tomli_w
 
 from client.site_keys import make_keys
-from more_model.errors import ConfigError
+from more_model.errors import ConfigError, EnvironmentFault
 from server.deployment import Prepared, new_run, prepare, run_name
-from server.federation_file import FederationFile, load_federation
+from server.federation_file import EvaluationPart, FederationFile, load_federation
+from server.journal import Journal, hold_journal
 from server.superlink_service import register_of
 
 if TYPE_CHECKING:
@@ -60,6 +62,20 @@ def test_a_run_asks_the_enrolled_sites_in_a_fixed_order_and_keeps_its_name(feder
     assert prepare(federation).facts == first.facts
 
 
+def test_a_run_that_has_begun_goes_on_without_a_site_that_was_revoked(federation: FederationFile) -> None:
+    rounds = federation.rounds.model_copy(update={"minimum_sites": 2})
+    federation = federation.model_copy(update={"rounds": rounds})
+    first, register = prepared(federation), register_of(federation)
+    register.revoke("east", reason="hostile", by="tester")
+    with pytest.raises(ConfigError, match="not enrolled"):
+        prepare(federation)
+    Journal(federation.run_folder, run=first.facts).close()
+    assert prepare(federation).facts == first.facts
+    register.revoke("north", reason="hostile too", by="tester")
+    with pytest.raises(ConfigError, match="not enrolled"):
+        prepare(federation)
+
+
 def test_a_new_run_puts_the_old_one_aside_under_its_name(federation: FederationFile) -> None:
     assert new_run(federation) is None
     name = run_name(federation)
@@ -68,8 +84,15 @@ def test_a_new_run_puts_the_old_one_aside_under_its_name(federation: FederationF
     assert run_name(federation) != name
 
 
+def test_a_run_that_goes_on_is_not_put_aside(federation: FederationFile) -> None:
+    name = run_name(federation)
+    with closing(hold_journal(federation.run_folder)), pytest.raises(EnvironmentFault, match="another process writes"):
+        new_run(federation)
+    assert run_name(federation) == name
+
+
 def test_what_may_not_change_between_start_and_resume_is_in_the_facts(federation: FederationFile) -> None:
     before = prepared(federation).facts
-    changed = federation.model_copy(update={"seed": federation.seed + 1, "local_epochs": 2})
-    after = prepare(changed).facts
-    assert {key for key in before if before[key] != after[key]} == {"seed", "local_epochs"}
+    changed = {"seed": federation.seed + 1, "local_epochs": 2, "evaluation": EvaluationPart(split="test")}
+    after = prepare(federation.model_copy(update=changed)).facts
+    assert {key for key in before if before[key] != after[key]} == changed.keys()

@@ -64,7 +64,7 @@ def _write_journal(folder: Path) -> list[TensorDict]:
     tensors = [export_tensors(built.model)]
     (run / "journal.sqlite").unlink()
     shutil.rmtree(run / "checkpoints")
-    with closing(Journal(run, run={"fingerprint": built.fingerprint.digest()})) as journal:
+    with closing(Journal(run, run=_facts(folder))) as journal:
         for number in (1, 2, 3):
             tensors.append({name: value + np.float32(number) for name, value in tensors[0].items()})
             parts = (
@@ -167,6 +167,8 @@ def test_what_cannot_be_exported_leaves_nothing(run: Run, tmp_path: Path) -> Non
         export_run(settings, run.folder)
     with pytest.raises(ExchangeError, match="is not the base that this run was started with"):
         export_run(settings.model_copy(update={"public_seed": 5}), tmp_path / "out")
+    with pytest.raises(RoundError, match="otherwise than when the run began: seed"):
+        export_run(settings.model_copy(update={"seed": settings.seed + 1}), tmp_path / "out")
     (run.folder / "state" / "run" / "checkpoints" / "round-0003.safetensors").write_bytes(b"other")
     with pytest.raises(RoundError, match="the checkpoint of round 3"):
         export_run(settings, tmp_path / "out")
@@ -178,4 +180,4 @@ def test_what_cannot_be_exported_leaves_nothing(run: Run, tmp_path: Path) -> Non
 
 def _facts(folder: Path) -> dict[str, str]:
     built = assemble(load_base(folder / "base"), "ffa", read_federation(folder).public_seed)
-    return {"fingerprint": built.fingerprint.digest()}
+    return {**read_federation(folder).run_facts, "fingerprint": built.fingerprint.digest()}

@@ -107,9 +107,29 @@ def test_calls_of_nodes_pass_with_their_body_and_signature(node: httpx.Client, s
         assert (answer.headers["x-path"], answer.headers["x-signature"]) == (f"/v1/fleet/{call}", "abc")
 
 
-def test_a_refusal_of_the_superlink_reaches_the_node_as_it_is(node: httpx.Client, superlink: None) -> None:
+def test_a_refusal_of_the_superlink_reaches_the_node_as_it_is_and_the_log(
+    node: httpx.Client, superlink: None, caplog: pytest.LogCaptureFixture
+) -> None:
     answer = node.post("/v1/fleet/activate-node", headers={"x-want": "412"})
     assert (answer.status_code, answer.json()) == (412, {"code": 2004})
+    assert "refused by the SuperLink: /v1/fleet/activate-node from 127.0.0.1 (412)" in caplog.text
+
+
+def test_a_connection_that_does_not_come_about_is_in_the_log_with_its_reason(
+    settings: GateSettings, gate: FleetGate, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told(reason: str) -> bool:
+        deadline = time.monotonic() + 20
+        while reason not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return reason in caplog.text
+
+    with pytest.raises(httpx.HTTPError):
+        httpx.post(f"http://127.0.0.1:{settings.port}/v1/fleet/pull-messages", trust_env=False)
+    assert told("agree on (HTTP_REQUEST)")
+    with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        httpx.post(f"https://localhost:{settings.port}/", trust_env=False)
+    assert told("ALERT_UNKNOWN_CA")
 
 
 @pytest.mark.parametrize(

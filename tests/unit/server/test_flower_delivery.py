@@ -36,12 +36,16 @@ class MadeUpGrid:
     present: set[str] = field(default_factory=lambda: set(NODES))
     faults: list[Exception] = field(default_factory=list)
     sent: list[Message] = field(default_factory=list)
+    connected: dict[str, str] = field(default_factory=dict)
     replies: dict[str, Message] = field(default_factory=dict)
 
     def get_nodes(self) -> list[Any]:
         if self.faults:
             raise self.faults.pop(0)
-        return [SimpleNamespace(name=name, node_id=NODES[name]) for name in sorted(self.present)]
+        return [
+            SimpleNamespace(name=name, node_id=NODES[name], last_activated_at=self.connected.get(name, "at first"))
+            for name in sorted(self.present)
+        ]
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         numbers = []
@@ -103,7 +107,12 @@ def test_every_site_is_asked_once_and_nobody_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "passing", [Error(5, "node unavailable"), said(refusal="daemon-unreachable"), said(refusal="draining")], ids=str
+    "passing",
+    [
+        Error(5, "node unavailable"),
+        *(said(refusal=code) for code in ("daemon-unreachable", "relay-stopped", "draining")),
+    ],
+    ids=str,
 )
 def test_what_passes_is_asked_again(passing: RecordDict | Error) -> None:
     grid = MadeUpGrid({11: [passing, passing, said(site="n")], 12: [said(site="s")]})
@@ -129,10 +138,26 @@ def test_a_site_that_has_been_away_for_long_is_not_waited_for_once_enough_have_a
     assert answers(delivery(Sessions(grid), needed=1, absent_s=0.05)(ASKED, 3600.0)) == {"south": "s"}
 
 
+def test_a_refusal_is_not_one_of_the_answers_that_a_round_needs() -> None:
+    grid = MadeUpGrid({11: [said(site="n")], 12: [said(refusal="outside-hours")]}, present={"south"})
+    # Were it one, this would end without north, which comes back.
+    watch = Watch(answered=lambda _site: grid.present.add("north"))
+    asking = delivery(Sessions(grid), needed=1, absent_s=0.0, watch=watch)
+    assert set(asking(ASKED, 5.0)) == {"north", "south"}
+
+
 def test_a_site_that_comes_back_is_asked() -> None:
     grid = MadeUpGrid({11: [said(site="n")], 12: [said(site="s")]}, present={"south"})
     watch = Watch(answered=lambda site: grid.present.add("north") if site == "south" else None)
     assert answers(delivery(Sessions(grid), watch=watch)(ASKED, 5.0)) == {"north": "n", "south": "s"}
+
+
+def test_a_node_that_has_forgotten_its_question_is_asked_again() -> None:
+    grid = MadeUpGrid({11: [None, said(site="n")], 12: [said(site="s")]})
+    watch = Watch(answered=lambda _site: grid.connected.update(north="anew"))
+    # Without the rule this would wait for an hour.
+    assert answers(delivery(Sessions(grid), watch=watch)(ASKED, 3600.0)) == {"north": "n", "south": "s"}
+    assert [message.metadata.dst_node_id for message in grid.sent] == [11, 12, 11]
 
 
 def test_a_superlink_that_is_away_is_waited_for() -> None:

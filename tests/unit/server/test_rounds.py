@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -73,6 +74,28 @@ def journal_in(folder: Path) -> Journal:
 
 def bits(tensors: Tensors) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in tensors.items()}
+
+
+def test_what_was_seen_of_an_aggregate_is_what_a_resumed_run_goes_on_with(
+    federation: Federation, current: TensorDict, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, dict[str, bytes]]] = []
+
+    def killed(number: int, tensors: Tensors) -> float:
+        seen.append((number, bits(tensors)))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return number / 10
+
+    with closing(journal_in(tmp_path)) as journal, pytest.raises(KeyboardInterrupt):
+        run_rounds(federation, InHand(), journal, current, on_round=killed)
+    transport = InHand()
+    with closing(journal_in(tmp_path)) as journal:
+        run_rounds(federation, transport, journal, current, on_round=killed)
+        assert [record.macro_auroc for record in journal.rounds()] == [0.1, 0.2, 0.3, 0.4]
+    # Round 2 is measured once more, and not asked again.
+    assert [number for number, _ in seen] == [1, 2, 2, 3, 4] and seen[1] == seen[2]
+    assert [next(iter(asked.values())).round for asked in transport.asked] == [3, 4]
 
 
 def test_every_round_is_asked_aggregated_and_recorded(

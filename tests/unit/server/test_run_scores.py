@@ -98,3 +98,9 @@ def test_a_round_that_some_site_did_not_measure_is_not_compared(tmp_path: Path) 
     run.before_training({})
     sites.absent = frozenset({"south"})
     assert run.after_round(1, {}) is None and run.best() == 0
+
+
+def test_who_is_missing_stands_in_the_log_with_the_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = scores(tmp_path, Sites({0: 10}, absent=frozenset({"south"})))
+    run.before_training({})
+    assert "measured after round 0 without south: absent (no answer in time)" in caplog.text

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from client.commands.pause import pause
+from client.commands.status import status
 from client.daemon.by_hand import order
 from client.daemon.control import ask
 from client.hospital import Hospital
@@ -190,7 +192,8 @@ def test_a_run_whose_bundle_the_policy_does_not_name_is_not_answered(
 def test_malformed_questions_end_their_own_connection_only(
     new_site: NewSite, here: NewHere, instruct: Instruct
 ) -> None:
-    with here(new_site("site-1")) as daemon:
+    site = new_site("site-1")
+    with here(site) as daemon:
         whole = instruct()
         assert daemon.ask("train", {"round": 1}).kind == "malformed"
         assert daemon.ask("delete-everything").kind == "malformed"
@@ -206,6 +209,25 @@ def test_malformed_questions_end_their_own_connection_only(
         assert refusal(daemon.ask("train", whole.facts(), stranger)) == "ExchangeError"
         assert refusal(daemon.ask("sum-stage", {"run": "federated", "stage": "mask"})) == "ExchangeError"
         assert daemon.train(whole).kind == "update"
+    assert len(site.audit("not-understood")) == 6
+    assert max(len(entry.content["why"]) for entry in site.audit("not-understood")) <= 300
+
+
+def test_what_the_coordinator_says_of_an_answer_is_told_to_the_sites_people(
+    new_site: NewSite, here: NewHere, instruct: Instruct, caplog: pytest.LogCaptureFixture
+) -> None:
+    site, asked = new_site("site-1"), instruct(2)
+    said = "round 1: quarantined (its norm 9 exceeds\nINFO all is well)"
+    with here(site) as daemon:
+        first = daemon.train(asked)
+        for _ in range(2):
+            again = daemon.ask("train", {**asked.facts(), "verdict": said}, asked.tensors)
+            assert same(again.arrays, first.arrays), "it is the same question"
+        assert daemon.daemon.status()["last_verdict"] == said.replace("\n", "?")
+        daemon.ask("train", {**asked.facts(), "verdict": "x" * 9999}, asked.tensors)
+    assert "says of an answer of this site: round 1: quarantined" in caplog.text
+    assert [len(entry.content["said"]) for entry in site.audit("verdict")] == [len(said), 300]
+    assert [e.content["repeated"] for e in site.audit("released")].count(True) == 3
 
 
 def test_a_full_disk_lets_nothing_out_and_the_question_is_answered_when_there_is_space(
@@ -216,7 +238,7 @@ def test_a_full_disk_lets_nothing_out_and_the_question_is_answered_when_there_is
         first = daemon.train(instruct(1))
 
         def full(self: AuditLog, data: bytes) -> None:
-            raise EnvironmentFault(os.strerror(errno.ENOSPC))
+            raise EnvironmentFault(os.strerror(errno.ENOSPC), remedy="make room")
 
         monkeypatch.setattr(AuditLog, "_put", full)
         for asked in (instruct(1), instruct(2)):
@@ -225,8 +247,13 @@ def test_a_full_disk_lets_nothing_out_and_the_question_is_answered_when_there_is
         with pytest.raises(EnvironmentFault, match="No space left"):
             ask(site.socket, "pause")
         assert daemon.daemon.status()["state"] == "running", "an order that was not written down is not in force"
+        app = typer.Typer()
+        app.command()(status)
+        told = CliRunner().invoke(app, [str(site.site_file)]).stdout
+        assert f"cannot answer     {os.strerror(errno.ENOSPC)}, since " in told and "What to do: make room" in told
         monkeypatch.setattr(AuditLog, "_put", put)
         assert same(daemon.train(instruct(1)).arrays, first.arrays)
+        assert daemon.daemon.status()["obstacle"] is None
         assert daemon.train(instruct(2)).kind == "update"
 
 

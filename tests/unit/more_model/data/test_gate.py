@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +138,9 @@ def test_the_ceiling_counts_withheld_studies_too(studies: list[Study], tmp_path:
     with pytest.raises(CeilingExceeded, match=r"5 of 9 studies .* not-deidentified \(5\)") as caught:
         ingest(studies, tmp_path / "s", "north", SMALL, gate=WordGate(), ceiling=0.5)
     assert caught.value.report.withheld == {"header": 1, "word": 4}
+    # A simulation ingests in other processes, which hand the error back.
+    handed = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - it was made here
+    assert (handed.report, handed.explain()) == (caught.value.report, caught.value.explain())
 
 
 def test_a_gate_that_fails_withholds_and_a_missing_package_ends_the_ingest(

@@ -1,0 +1,71 @@
+"""Tells the coordinator that a connection of this site is over, in the place of a SuperNode that was killed.
+
+Flower remembers a connection for up to a minute after its SuperNode was killed, and refuses the next one for as long. A
+SuperNode that ends in order says so; for one that did not, whoever started it and saw it end can.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.proto.fleet_pb2 import DeactivateNodeRequest
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+_LOG = logging.getLogger(__name__)
+_CONNECTED = re.compile(r"SuperNode ID: (\d+)")
+
+
+@dataclass(slots=True)
+class Farewell:
+    """For one SuperNode of this process. ``node``: its number at the coordinator, where it is connected or was last."""
+
+    superlink: str
+    root_certificate: Path
+    node_key: Path
+    node: int | None = None
+
+    def note(self, line: str) -> None:
+        """Learn the number from a line of the SuperNode's log."""
+        if (found := _CONNECTED.search(line)) is not None:
+            self.node = int(found[1])
+
+    def say(self) -> None:
+        """End the connection of a SuperNode that has ended. Never raises: where this fails, Flower's minute passes."""
+        if self.node is None:
+            return
+        try:
+            self._deactivate(self.node)
+            _LOG.info("the coordinator was told that the connection is over")
+        except httpx.HTTPStatusError:
+            # It knows: the SuperNode ended in order, or the minute has passed.
+            pass
+        except (httpx.HTTPError, OSError, ValueError) as error:
+            _LOG.info("the coordinator was not told that the connection is over (%s)", type(error).__name__)
+            return
+        self.node = None
+
+    def _deactivate(self, node: int) -> None:
+        key = load_ssh_private_key(self.node_key.read_bytes(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError("not the kind of key that a node has")
+        client = FleetHttpClient.from_server_address(
+            self.superlink,
+            insecure=False,
+            root_certificates=self.root_certificate.read_bytes(),
+            interceptors=[
+                RuntimeVersionHttpInterceptor(component_name="SuperNode"),
+                NodeAuthHttpInterceptor(key, key.public_key()),
+            ],
+        )
+        try:
+            client.DeactivateNode(DeactivateNodeRequest(node_id=node))
+        finally:
+            client.close()
