@@ -86,7 +86,7 @@ def test_every_answer_stands_in_the_audit_log_of_its_site(ended: Deployment) -> 
 def test_the_status_tells_of_the_end(ended: Deployment) -> None:
     status = json.loads(command("more-server", "status", str(ended.coordinator), "--json"))
     assert status["round"] == ROUNDS and status["state"] == "ended"
-    assert {site["name"]: site["state"] for site in status["sites"]} == dict.fromkeys(ended.hospitals, "accepted")
+    assert {site["site"]: site["round_state"] for site in status["sites"]} == dict.fromkeys(ended.hospitals, "accepted")
 
 
 def test_a_run_that_has_ended_is_not_run_again(ended: Deployment) -> None:
