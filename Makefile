@@ -51,6 +51,9 @@ test-slow: install  ## the tests too long for every run (Flower's own runtimes)
 e2e: install  ## a coordinator and three hospitals as processes of their own, over TLS: the same bits as the simulation
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e/test_deployment.py
 
+faults: install  ## kill -9 at random moments, cut lines, full disks, hostile sites and coordinators (about 40 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/faults
+
 check: install  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

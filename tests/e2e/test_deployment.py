@@ -15,7 +15,7 @@ from trees.deployment import Deployment, command
 from more_model.checkpoint import load_checkpoint
 from server.status.evaluations import read_evaluations
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROUNDS = 2
 RUN_S = 300.0
 

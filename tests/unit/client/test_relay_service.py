@@ -31,13 +31,23 @@ from client.wire import BUNDLE_FACT, Frame, Limits
 from more_model.errors import ConfigError, EnvironmentFault
 from more_model.exchange import FACTS_RECORD, SUM_ACTION
 
-#: Where this is root, the relay runs as somebody who may read nothing of the site, as in a hospital.
+
+def open_to_all(path: Path) -> bool:
+    """Whether any user of this machine may reach a file or folder."""
+    return all(folder.stat().st_mode & 0o001 for folder in path.resolve().parents)
+
+
+#: Where this is root, the relay runs as somebody who may read nothing of the site, as in a hospital; but that user has
+#: to reach the program itself.
 NOBODY = pwd.getpwuid(65534)
-USERS = (NOBODY.pw_name,) if os.geteuid() == 0 else ()
+AS_NOBODY = os.geteuid() == 0 and all(
+    open_to_all(Path(each)) for each in (sys.prefix, sys.base_prefix, flower_relay_service.__file__)
+)
+USERS = (NOBODY.pw_name,) if AS_NOBODY else ()
 RELAY = """
 import os, typer, client.flower_relay_service
 from client.commands.relay import relay
-if os.geteuid() == 0:
+if AS_NOBODY:
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
 typer.run(relay)
 """
@@ -303,7 +313,10 @@ def test_as_a_user_of_its_own_it_answers_and_sigterm_ends_it_in_order_within_its
     environment = {**os.environ, "HOME": "/nonexistent", "NOTIFY_SOCKET": str(folder / "notify"),
                    "WATCHDOG_USEC": "300000"}  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, "-P", "-c", RELAY, *options, "--json"], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-P", "-c", f"AS_NOBODY = {AS_NOBODY}\n{RELAY}", *options, "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     try:
         assert manager.recv(100) == b"READY=1"
