@@ -124,7 +124,8 @@ def supernode_program(connection: Connection) -> Program:
         *("--host", RUNTIME_HOST, "--port", str(connection.runtime_port)),
         *("--isolation", "process", "--superexec-auth-secret-file", str(connection.secret.resolve())),
     ]
-    farewell = Farewell(connection.superlink, connection.root_certificate, connection.node_key)
+    memory = connection.folder / "connected"
+    farewell = Farewell(connection.superlink, connection.root_certificate, connection.node_key, memory)
 
     def broken(line: str) -> bool:
         farewell.note(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -84,7 +85,9 @@ def test_a_full_disk_at_the_coordinator(deployment: Deployment, simulation: Simu
         disk.clear()
         deployment.run.start()
         eventually(lambda: not deployment.run.running, "the run ends by itself", WAIT_S)
-        require_the_bits(deployment, disk.path, simulation)
+        # SQLite follows the links of a path, and would look at this side of the mount.
+        shutil.copytree(disk.path, deployment.folder / "seen")
+        require_the_bits(deployment, deployment.folder / "seen", simulation)
 
 
 def keep_on(disk: SmallDisk, hospital: Hospital) -> None:
@@ -97,7 +100,7 @@ def keep_on(disk: SmallDisk, hospital: Hospital) -> None:
 
 
 def kept(disk: SmallDisk) -> list[str]:
-    """The checkpoints, by name; a journal on a full disk cannot even be opened."""
+    """The checkpoints, by name."""
     return sorted(path.name for path in (disk.path / "checkpoints").iterdir())
 
 

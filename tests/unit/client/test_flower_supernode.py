@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from client import flower_farewell
 from client.flower_farewell import Farewell
 from client.flower_supernode import RECONNECT, Connection, hindrance, relay_program, supernode_program
 
@@ -106,6 +107,16 @@ def test_a_connection_that_cannot_be_taken_back_now_is_taken_back_before_a_later
     assert asked == [9980624132803600225] * 3, "until it was heard, and no more then"
     assert not program.broken("INFO :      SuperNode ID: 5")
     faults.append(unknown)
+    # The next daemon speaks for the SuperNode of one that was killed.
+    program = supernode_program(connection)
     program.before()
     program.before()
     assert asked[3:] == [5], "the coordinator knew"
+
+
+def test_a_copy_on_another_machine_ends_no_connection(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Farewell, "_deactivate", lambda *_: pytest.fail("it is in use elsewhere"))
+    program = supernode_program(connection)
+    program.broken("INFO :      SuperNode ID: 5")
+    monkeypatch.setattr(flower_farewell, "_boot", lambda: "another")
+    program.before()

@@ -40,9 +40,7 @@ def open_to_all(path: Path) -> bool:
 #: Where this is root, the relay runs as somebody who may read nothing of the site, as in a hospital; but that user has
 #: to reach the program itself.
 NOBODY = pwd.getpwuid(65534)
-AS_NOBODY = os.geteuid() == 0 and all(
-    open_to_all(Path(each)) for each in (sys.prefix, sys.base_prefix, flower_relay_service.__file__)
-)
+AS_NOBODY = os.geteuid() == 0 and all(open_to_all(Path(each)) for each in (sys.prefix, flower_relay_service.__file__))
 USERS = (NOBODY.pw_name,) if AS_NOBODY else ()
 RELAY = """
 import os, typer, client.flower_relay_service
