@@ -35,15 +35,19 @@ $(VENV)/.installed: $(VENV)/bin/uv requirements.lock pyproject.toml
 demo: install  ## a synthetic federation on this machine: trains every arm, prints the AUROC table, writes runs/demo
 	$(BIN)/more-sim run simulation/configs/demo.toml --out runs/demo --overwrite
 
-# Two halves at once, one thread each: with models this small, a second thread costs more than it brings.
+# Three parts at once, one thread each: with models this small, a second thread costs more than it brings, and the part
+# with real processes mostly waits for them.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
-SECOND_HALF := tests/e2e tests/unit/more_model tests/unit/privacy tests/unit/simulation
+MODEL_PART := tests/e2e tests/unit/more_model tests/unit/privacy tests/unit/simulation
+WIRE_PART := tests/contract tests/browser
 
 test: install  ## the test suite (under 10 minutes on two cores)
 	@mkdir -p .pytest_cache; \
-	$(PYTEST) $(SECOND_HALF) >.pytest_cache/second-half.log 2>&1 & second=$$!; \
-	$(PYTEST) tests $(SECOND_HALF:%=--ignore=%); first=$$?; \
-	wait $$second; code=$$?; cat .pytest_cache/second-half.log; exit $$((first | code))
+	$(PYTEST) $(MODEL_PART) >.pytest_cache/model-part.log 2>&1 & model=$$!; \
+	$(PYTEST) $(WIRE_PART) >.pytest_cache/wire-part.log 2>&1 & wire=$$!; \
+	$(PYTEST) tests $(patsubst %,--ignore=%,$(MODEL_PART) $(WIRE_PART)); rest=$$?; \
+	wait $$model; model=$$?; wait $$wire; wire=$$?; \
+	cat .pytest_cache/model-part.log .pytest_cache/wire-part.log; exit $$((rest | model | wire))
 
 test-slow: install  ## the tests too long for every run (Flower's own runtimes)
 	$(BIN)/python -m pytest -m slow tests
