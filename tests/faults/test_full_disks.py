@@ -44,7 +44,12 @@ def test_a_full_disk_at_a_hospital(deployment: Deployment, simulation: Simulated
         deployment.run.start()
         eventually(lambda: len(closed_rounds(deployment.run_folder)) >= 1, "a round is closed", WAIT_S)
         disk.fill()
-        eventually(lambda: hospital.status()["obstacle"] is not None, "the hospital's people are told", WAIT_S)
+        eventually(
+            lambda: not deployment.run.running or hospital.status()["obstacle"] is not None,
+            "the hospital's people are told",
+            WAIT_S,
+        )
+        assert deployment.run.running, deployment.logs()
         told = command("more-client", "status", str(hospital.site_file))
         assert "cannot answer" in told and NO_SPACE in told and "What to do:" in told
         assert NO_SPACE in hospital.daemon.text()
