@@ -160,8 +160,8 @@ def test_the_superlink_is_brought_back_and_the_site_reconnects(
     wait_for(lambda: coordinator.status("north") == "online", "north is online")
     os.kill(coordinator.superlink_pid(), signal.SIGKILL)
 
-    # Flower gives up at an error of TLS, such as a handshake that a busy machine let run out of time; it is then started
-    # again. Otherwise its process does not even end.
+    # Flower gives up at an error of TLS, such as a handshake that a busy machine let run out of time; it is then
+    # started again. Otherwise its process does not even end.
     def reconnected() -> bool:
         again = nodes.north.starts > 1 or any("Connection successful" in line for line in nodes.north.last_lines)
         return again and coordinator.status("north") == "online"
