@@ -38,16 +38,16 @@ demo: install  ## a synthetic federation on this machine: trains every arm, prin
 # Three parts at once, one thread each: with models this small, a second thread costs more than it brings, and the part
 # with real processes mostly waits for them.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
-MODEL_PART := tests/e2e tests/unit/more_model tests/unit/privacy tests/unit/simulation
-WIRE_PART := tests/contract tests/browser
+FIRST_PART := tests/e2e tests/unit/more_model
+SECOND_PART := tests/contract tests/browser tests/unit/privacy tests/unit/simulation
 
 test: install  ## the test suite (under 10 minutes on two cores)
 	@mkdir -p .pytest_cache; \
-	$(PYTEST) $(MODEL_PART) >.pytest_cache/model-part.log 2>&1 & model=$$!; \
-	$(PYTEST) $(WIRE_PART) >.pytest_cache/wire-part.log 2>&1 & wire=$$!; \
-	$(PYTEST) tests $(patsubst %,--ignore=%,$(MODEL_PART) $(WIRE_PART)); rest=$$?; \
-	wait $$model; model=$$?; wait $$wire; wire=$$?; \
-	cat .pytest_cache/model-part.log .pytest_cache/wire-part.log; exit $$((rest | model | wire))
+	$(PYTEST) $(FIRST_PART) >.pytest_cache/first-part.log 2>&1 & first=$$!; \
+	$(PYTEST) $(SECOND_PART) >.pytest_cache/second-part.log 2>&1 & second=$$!; \
+	$(PYTEST) tests $(patsubst %,--ignore=%,$(FIRST_PART) $(SECOND_PART)); rest=$$?; \
+	wait $$first; first=$$?; wait $$second; second=$$?; \
+	cat .pytest_cache/first-part.log .pytest_cache/second-part.log; exit $$((rest | first | second))
 
 test-slow: install  ## the tests too long for every run (Flower's own runtimes)
 	$(BIN)/python -m pytest -m slow tests

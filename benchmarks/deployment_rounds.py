@@ -13,35 +13,17 @@ import platform
 import re
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from statistics import median, quantiles
-
-import tomli_w
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT / "tests"))
 
-from trees.deployment import (  # noqa: E402
-    Deployment,
-    Plan,
-    SiteData,
-    closed_rounds,
-    command,
-    watch_memory,
-)
-
-from simulation.settings import load_run_config  # noqa: E402
+from trees.deployment import Deployment, closed_rounds, watch_memory  # noqa: E402
+from trees.simulated import simulate  # noqa: E402
 
 _TRAINED = re.compile(r"a train message was answered in ([0-9.]+) s")
-_SITES = ("site-1", "site-2", "site-3")
-_TINY = {
-    "preprocessing": {"image_size": 32, "ecg_rate_hz": 50, "ecg_seconds": 10},
-    "xray": {"patch_size": 8, "width": 16, "depth": 1, "heads": 2},
-    "ecg": {"width": 16, "depth": 1, "heads": 2, "channels": 8, "kernel": 5, "stride": 5, "second_stride": 4},
-    "text": {"width": 16, "depth": 1, "heads": 2, "vocabulary": 300, "max_tokens": 48},
-    "heads": {"hidden": 16, "embedding": 8},
-    "lora": {"rank": 2},
-}
 
 
 def main() -> None:
@@ -54,14 +36,15 @@ def main() -> None:
         f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, "
         f"Python {platform.python_version()}"
     )
-    with (
-        tempfile.TemporaryDirectory(prefix="more-") as name,
-        Deployment(Path(name) / "f", plan(Path(name), asked.rounds)) as it,
-    ):
-        it.start_all()
-        seen = watch_memory(it, asked.within)
-        closed = closed_rounds(it.run_folder)
-        trained = [[float(text) for text in _TRAINED.findall(h.daemon.text())] for h in it.hospitals.values()]
+    with tempfile.TemporaryDirectory(prefix="more-") as name:
+        # Base and stores are those of a simulation that trains nothing.
+        plan = simulate(Path(name), asked.rounds, {"arms": ["base"], "partition": {"missing": None}}).plan
+        plan = replace(plan, allowance=("--unprotected", "--max-rounds", str(asked.rounds + 1)))
+        with Deployment(Path(name) / "f", plan) as it:
+            it.start_all()
+            seen = watch_memory(it, asked.within)
+            closed = closed_rounds(it.run_folder)
+            trained = [[float(text) for text in _TRAINED.findall(h.daemon.text())] for h in it.hospitals.values()]
     whole = [event["seconds"] for event in closed]
     slowest = [max(site[number] for site in trained) for number in range(min(map(len, trained)))]
     beside = [seconds - busy for seconds, busy in zip(whole, slowest, strict=False)]
@@ -74,49 +57,6 @@ def main() -> None:
     for number in sorted({1, 5, *range(10, len(seen.run_mib) + 1, 10)}):
         if number <= len(seen.run_mib):
             print(f"| {number} | {seen.run_mib[number - 1]:.0f} | {seen.superlink_mib[number - 1]:.0f} |")
-
-
-def plan(folder: Path, rounds: int) -> Plan:
-    """A tiny federation: base and stores from a simulation of the same data that trains nothing."""
-    (folder / "texts.txt").write_text(
-        "chest x-ray report: no acute process.\necg report: sinus rhythm.\n", encoding="utf-8"
-    )
-    content = {
-        "name": "rounds",
-        "seed": 3,
-        "arms": ["base"],
-        "ingest_workers": 1,
-        "model": {"preset": "tiny", "overrides": _TINY},
-        "base": {"kind": "seeded", "tokenizer_texts": "texts.txt"},
-        "data": {
-            "synthetic": {
-                "patients": 60, "seed": 5, "hospitals": 3, "first_subject_id": 10_000_000,
-                "image_px": 64, "max_visits": 1,
-            },
-        },
-        "partition": {"kind": "iid", "sites": len(_SITES)},
-        "training": {"batch_size": 8, "learning_rate": 2e-3, "threads": 1, "device": "cpu"},
-        "evaluation": {
-            "prompts": "chexpert_ecg", "replicates": 20, "linear_probe": False, "retrieval": False, "examples": 0,
-        },
-    }  # fmt: skip
-    config = folder / "rounds.toml"
-    config.write_text(tomli_w.dumps(content), encoding="utf-8")
-    command("more-sim", "run", str(config), "--out", str(folder / "run"))
-    chosen, workspace = load_run_config(config), folder / "run" / "workspace"
-    kinds = ("xray", "ecg", "report")
-    return Plan(
-        base=workspace / "base",
-        training=chosen.training.model_dump(mode="json", exclude_none=True),
-        split=chosen.data.split.model_dump(mode="json", exclude_none=True),
-        seed=chosen.seed,
-        rounds=rounds,
-        method=chosen.federation.method,
-        public_seed=chosen.federation.public_seed,
-        local_epochs=chosen.federation.local_epochs,
-        sites={name: SiteData(workspace / "sites" / name, 100, kinds) for name in _SITES},
-        allowance=("--unprotected", "--max-rounds", str(rounds + 1)),
-    )
 
 
 if __name__ == "__main__":

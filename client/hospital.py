@@ -18,7 +18,7 @@ from client.protection import UNPROTECTED, Protection
 from client.purpose import purpose_of
 from client.secure_round import require_invited
 from more_model.base import Assembled
-from more_model.errors import ExchangeError, MoreError
+from more_model.errors import EnvironmentFault, ExchangeError, MoreError
 from more_model.exchange import Instruction, Joined, Refusal, SumStage, TensorDict, Update
 from more_model.model.inventory import export_tensors, import_tensors
 from more_model.model.lora import only_training
@@ -58,10 +58,16 @@ class Hospital:
 
         A refusal carries the kind of fault only: the text of an error may name files and patients, so it stays in this
         site's log.
+
+        Raises:
+            EnvironmentFault: what the machine lacks, such as room on a disk, may be there later: the question has to
+                come again, and no refusal would have it come.
         """
         try:
             with self.lock:
                 return self._answer(instruction)
+        except EnvironmentFault:
+            raise
         except MoreError as error:
             _LOG.warning("round %d refused: %s", instruction.round, error)
             return Refusal(self.name, instruction.round, type(error).__name__)
@@ -81,6 +87,8 @@ class Hospital:
                 if sums is None:
                     raise ExchangeError("this site agreed to no secure sums in this run")
                 return sums.answer(message)
+        except EnvironmentFault:
+            raise
         except MoreError as error:
             _LOG.warning("secure sum, stage %s refused: %s", message.stage, error)
             return Refusal(self.name, 0, type(error).__name__)
@@ -100,6 +108,8 @@ class Hospital:
                     tokenizer=self.tokenizer,
                     max_tokens=self.max_tokens,
                 )
+        except EnvironmentFault:
+            raise
         except MoreError as error:
             _LOG.warning("evaluation after round %d refused: %s", question.round, error)
             return Refusal(self.name, question.round, type(error).__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
-from more_model.errors import StoreError
+from more_model.errors import EnvironmentFault, StoreError
 from more_model.exchange import Instruction, Update
 from privacy.ledger.files import sync_folder
 
@@ -55,8 +55,7 @@ class StoredAnswers:
         trained, and asked again, until the budget is spent on answers that never left.
 
         Raises:
-            OSError: there is no room. (Not one of our errors, which a site answers with a refusal: the question has to
-                come again.)
+            EnvironmentFault: there is no room.
         """
         draft = self._path(instruction).with_suffix(".part")
         draft.unlink(missing_ok=True)
@@ -66,9 +65,13 @@ class StoredAnswers:
                 os.posix_fallocate(descriptor, 0, nbytes + _FACTS_BYTES)
             finally:
                 os.close(descriptor)
-        except OSError:
+        except OSError as error:
             draft.unlink(missing_ok=True)
-            raise
+            raise EnvironmentFault(
+                f"there is no room for this round's answer ({error.strerror}): {self._folder}",
+                remedy="make room on the disk of work; the question is asked again, nothing was charged",
+                avoid="delete stored answers: the round would be trained and paid for again",
+            ) from error
 
     def keep(self, instruction: Instruction, update: Update) -> None:
         """Write the answer, durably, before it is sent."""

@@ -12,9 +12,10 @@ from more_model.data.study import Modality
 from more_model.errors import ConfigError
 from more_model.federation_card import BUNDLE_NAME, NAME, ROOT_NAME, CardSite, FederationCard, write_card
 from more_model.private_file import replace
+from privacy.secure_sum.settings import fewest_contributors
 from server.authority import fingerprint
 from server.federation_file import FederationFile
-from server.sites import SiteEntry, SiteRegister
+from server.sites import SiteEntry, SiteRegister, declared_faults
 
 if TYPE_CHECKING:
     from more_model.base import Assembled
@@ -63,9 +64,7 @@ def open_points(card: FederationCard, federation: FederationFile) -> tuple[str, 
     sums = federation.secure_sum
     if sums is None:
         return tuple(sorted(points))
-    fewest = sums.minimum_contributors
-    if federation.privacy.mode == "hospital":
-        fewest = max(fewest, len(federation.sites) - sums.dropouts)
+    fewest = fewest_contributors(sums, federation.privacy, len(federation.sites))
     for modality in Modality:
         wanted = any(modality in site.modalities for site in federation.sites.values())
         having = sum(modality in site.modalities for site in card.sites.values())
@@ -77,14 +76,7 @@ def open_points(card: FederationCard, federation: FederationFile) -> tuple[str, 
 
 
 def _sites(federation: FederationFile, enrolled: Mapping[str, SiteEntry]) -> dict[str, CardSite]:
-    faults = []
-    for name, entry in enrolled.items():
-        named = federation.sites[name]
-        if named.patients != entry.patients:
-            faults.append(f"sites.{name}.patients: {named.patients}, but the site signed {entry.patients}")
-        if set(named.modalities) != set(entry.modalities):
-            faults.append(f"sites.{name}.modalities: the site signed {', '.join(entry.modalities)}")
-    if faults:
+    if faults := declared_faults(federation.sites, enrolled):
         raise ConfigError(
             "federation.toml",
             faults,

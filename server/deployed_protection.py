@@ -16,7 +16,7 @@ from privacy.secure_sum.settings import SumSettings, lacking_contributors, publi
 from server.federation_file import FederationFile
 from server.protection import Protection
 from server.secure_rounds import SumFederation
-from server.sites import SiteEntry, SiteRegister
+from server.sites import SiteEntry, SiteRegister, declared_faults
 
 
 def deployed_protection(federation: FederationFile, register: SiteRegister) -> Protection:
@@ -29,7 +29,7 @@ def deployed_protection(federation: FederationFile, register: SiteRegister) -> P
     """
     privacy, settings = federation.privacy, federation.secure_sum
     entries = {name: entry for name, entry in register.enrolled().items() if name in federation.sites}
-    faults = _differing(federation, entries)
+    faults = declared_faults(federation.sites, entries)
     if settings is not None:
         faults += _unfit_for_sums(federation, settings, entries)
     if faults:
@@ -55,18 +55,6 @@ def _noise_multiplier(federation: FederationFile) -> float | None:
     if privacy.mode != "hospital":
         return None
     return round_plan(privacy, 1, rounds=rounds, local_epochs=federation.local_epochs).noise_multiplier
-
-
-def _differing(federation: FederationFile, entries: Mapping[str, SiteEntry]) -> list[str]:
-    """Noise and weights come from the declared numbers: the file that is read by people must say the same."""
-    faults = []
-    for name, entry in sorted(entries.items()):
-        named = federation.sites[name]
-        if named.patients != entry.patients:
-            faults.append(f"sites.{name}: {named.patients} patients here, {entry.patients} in its enrolment")
-        if {modality.value for modality in named.modalities} != set(entry.modalities):
-            faults.append(f"sites.{name}: other modalities here than in its enrolment ({', '.join(entry.modalities)})")
-    return faults
 
 
 def _unfit_for_sums(federation: FederationFile, settings: SumSettings, entries: Mapping[str, SiteEntry]) -> list[str]:

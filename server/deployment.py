@@ -145,11 +145,18 @@ def _revoked_meanwhile(file: FederationFile, register: SiteRegister, gone: Abstr
 
 
 def run_name(file: FederationFile) -> str:
-    """The name of the run in the run folder, made once: sites keep agreements, answers and budgets by it."""
+    """The name of the run in the run folder, made once: sites keep agreements, answers and budgets by it.
+
+    Raises:
+        EnvironmentFault: another process makes it at this moment.
+    """
     path = file.run_folder / _RUN_NAME
     file.run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
-        write_new(path, f"{file.name}-{secrets.token_hex(4)}\n".encode())
+        # Two first starts at one moment must not take two names.
+        with closing(hold_journal(file.run_folder)):
+            if not path.exists():
+                write_new(path, f"{file.name}-{secrets.token_hex(4)}\n".encode())
     return path.read_text(encoding="utf-8").strip()
 
 

@@ -28,7 +28,7 @@ from more_model.settings import host_and_port, read_mapping, validated
 from more_model.training.settings import TrainingSettings
 from privacy.rounds import is_patient_mode, round_plan
 from privacy.secure_sum.compatibility import Choices, conflicts
-from privacy.secure_sum.settings import SumSettings
+from privacy.secure_sum.settings import SumSettings, lacking_contributors
 from privacy.settings import PrivacySettings
 from server.aggregation.methods import aggregation
 from server.authority import AuthorityFolder
@@ -257,14 +257,9 @@ def _combination_faults(federation: FederationFile) -> list[str]:
         return faults
     checks = ("max-update-norm",) if rounds.max_update_norm is not None else ()
     faults += [f"secure_sum: {fault}" for fault in conflicts(Choices(aggregation=method, update_checks=checks))]
-    for modality in (Modality.XRAY, Modality.ECG):
-        having = sum(modality in site.modalities for site in sites.values())
-        if 0 < having < federation.secure_sum.minimum_contributors:
-            faults.append(
-                f"secure_sum: {having} sites have {modality.value}, and no sum over fewer than "
-                f"{federation.secure_sum.minimum_contributors} is revealed"
-            )
-    return faults
+    studies = {name: {Modality.XRAY, Modality.ECG}.intersection(site.modalities) for name, site in sites.items()}
+    lacking = lacking_contributors(federation.secure_sum, federation.privacy, studies)
+    return faults + [f"secure_sum: {fault}" for fault in lacking]
 
 
 def _privacy_faults(federation: FederationFile) -> list[str]:

@@ -140,8 +140,15 @@ class ReplyGrid(HttpGrid):
 
 def _in_place_of(answers: str, **what: Any) -> Message:
     """In the place of an answer, matched to its question like one."""
-    about: dict[str, Any] = {"message_id": "", "group_id": "", "message_type": "train", "ttl": 1.0, "run_id": 0}
     metadata = Metadata(
-        src_node_id=0, dst_node_id=0, reply_to_message_id=answers, created_at=time.time(), **about
-    )  # fmt: skip
+        run_id=0,
+        message_id="",
+        src_node_id=0,
+        dst_node_id=0,
+        reply_to_message_id=answers,
+        group_id="",
+        created_at=time.time(),
+        ttl=1.0,
+        message_type="train",
+    )
     return make_message(metadata=metadata, **what)

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import httpx
@@ -35,6 +36,7 @@ from flwr.supercore.interceptors import (
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
 )
+from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -80,24 +82,40 @@ def open_session(folder: SuperLinkFolder, port: int, *, most_bytes: int = _MOST_
         with SuperLinkControl(port, folder.loopback_root) as control:
             run_id = _new_run(control)
         task_id, token = _acquired(folder, port, run_id)
-        client = _client(folder, port, RuntimeTokenHttpInterceptor(token))
-        root = folder.loopback_root.read_bytes()
-        grid = ReplyGrid(f"{HOST}:{port}", root_certificates=root, token=token, most_bytes=most_bytes)
-        # Flower's own retries wait for ever and end this process with a signal where a task is lost.
-        grid.__dict__["_retry_invoker"] = None
-        grid.set_run(_input(client, task_id, run_id))
+        return _held(folder, port, _Task(run_id, task_id, token), most_bytes)
     except (httpx.HTTPError, RoundError) as error:
         raise SessionLost(f"no run could be begun at the SuperLink ({_said(error)})") from error
-    beats = _Heartbeats(client)
-    beats.start()
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """The task of a run, and what its holder proves itself with."""
+
+    run_id: int
+    task_id: int
+    token: str
+
+
+def _held(folder: SuperLinkFolder, port: int, task: _Task, most_bytes: int) -> Session:
+    with ExitStack() as opened:
+        client = _client(folder, port, RuntimeTokenHttpInterceptor(task.token))
+        opened.callback(client.close)
+        root = folder.loopback_root.read_bytes()
+        grid = ReplyGrid(f"{HOST}:{port}", root_certificates=root, token=task.token, most_bytes=most_bytes)
+        opened.callback(grid.close)
+        # Flower's own retries wait for ever and end this process with a signal where a task is lost.
+        grid.__dict__["_retry_invoker"] = None
+        grid.set_run(_input(client, task))
+        beats = _Heartbeats(client)
+        beats.start()
+        held = opened.pop_all()
 
     def close(whole: bool) -> None:
         beats.stop()
         _finish(client, _COMPLETED if whole else _FAILED)
-        client.close()
-        grid.close()
+        held.close()
 
-    return Session(run_id, grid, lambda: beats.taken, close)
+    return Session(task.run_id, grid, lambda: beats.taken, close)
 
 
 def _new_run(control: SuperLinkControl) -> int:
@@ -130,10 +148,11 @@ def _acquired(folder: SuperLinkFolder, port: int, run_id: int) -> tuple[int, str
     raise RoundError("the SuperLink gave no task for the run", remedy="see that no other program takes its tasks")
 
 
-def _input(client: RuntimeHttpClient, task_id: int, run_id: int) -> object:
+def _input(client: RuntimeHttpClient, task: _Task) -> Run:
     answer = client.PullTaskInput(PullTaskInputRequest())
     # Flower stamps these on every message that is built in this process.
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = task_id, run_id, answer.context.node_id
+    TaskIdentity.task_id, TaskIdentity.run_id = task.task_id, task.run_id
+    TaskIdentity.node_id = answer.context.node_id
     return run_from_proto(answer.run)
 
 

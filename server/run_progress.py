@@ -66,7 +66,7 @@ class RunProgress:
     def closed(self, record: RoundRecord) -> None:
         """The journal holds the round."""
         accepted = [part.site for part in record.sites if part.state == "accepted"]
-        facts = {"loss": record.loss, "macro_auroc": record.macro_auroc, "seconds": record.seconds}
+        facts = {"loss": record.loss, "seconds": record.seconds}
         self._folder.event("round closed", round=record.round, accepted=accepted, bytes_up=record.bytes_up, **facts)
         _LOG.info(
             "round %d closed: %d of %d sites, %.1f s", record.round, len(accepted), len(record.sites), record.seconds

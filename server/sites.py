@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from more_model.enrolment import Enrolment
 from more_model.errors import ConfigError, EnvironmentFault
+
+if TYPE_CHECKING:
+    from server.federation_file import SitePart
 
 NAME = "sites.sqlite"
 
@@ -195,6 +198,19 @@ class SiteRegister:
             remedy="check that this user may write there and that the disk has space; else restore it from a backup",
             avoid="delete it: revoked keys would be unknown again",
         )
+
+
+def declared_faults(named: Mapping[str, SitePart], entries: Mapping[str, SiteEntry]) -> list[str]:
+    """Where the federation file says otherwise of a site than the site signed. Noise, weights and sums come from these
+    numbers, and people read them in the file."""
+    faults = []
+    for name, entry in sorted(entries.items()):
+        said = named[name]
+        if said.patients != entry.patients:
+            faults.append(f"sites.{name}.patients: {said.patients}, but the site signed {entry.patients}")
+        if {modality.value for modality in said.modalities} != set(entry.modalities):
+            faults.append(f"sites.{name}.modalities: the site signed {', '.join(entry.modalities)}")
+    return faults
 
 
 def _migrate(database: sqlite3.Connection) -> None:

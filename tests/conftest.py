@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from trees import miniature
 
 if TYPE_CHECKING:
+    from trees.simulated import Simulated
+
     from simulation.workbench import Workbench
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -62,43 +67,6 @@ def shared_data() -> Path:
     pytest.skip(reason)
 
 
-MINIATURE: dict[str, Any] = {
-    "name": "miniature",
-    "seed": 3,
-    "ingest_workers": 1,
-    "model": {
-        "preset": "tiny",
-        "overrides": {
-            "preprocessing": {"image_size": 32, "ecg_rate_hz": 50, "ecg_seconds": 10},
-            "xray": {"patch_size": 8, "width": 16, "depth": 1, "heads": 2},
-            "ecg": {"width": 16, "depth": 1, "heads": 2, "channels": 8, "kernel": 5, "stride": 5, "second_stride": 4},
-            "text": {"width": 16, "depth": 1, "heads": 2, "vocabulary": 300, "max_tokens": 48},
-            "heads": {"hidden": 16, "embedding": 8},
-            "lora": {"rank": 2},
-        },
-    },
-    "base": {"kind": "seeded", "tokenizer_texts": "public_texts.txt"},
-    "data": {
-        "synthetic": {
-            "patients": 60,
-            "seed": 5,
-            "hospitals": 3,
-            "first_subject_id": 10_000_000,
-            "image_px": 64,
-            "max_visits": 1,
-        },
-        "split": {"validation": 0.15, "test": 0.35},
-    },
-    "partition": {"kind": "iid", "sites": 3},
-    "training": {"batch_size": 8, "learning_rate": 2e-3, "threads": 1, "device": "cpu"},
-    "federation": {"rounds": {"rounds": 2}},
-    "evaluation": {"prompts": "chexpert_ecg", "replicates": 20, "examples": 2},
-}
-PUBLIC_TEXTS = (
-    "chest x-ray report: no acute cardiopulmonary process. the heart is normal in size. the lungs are clear.",
-    "chest x-ray report: moderate left pleural effusion with adjacent atelectasis. cardiomegaly. mild edema.",
-    "ecg report: sinus rhythm. normal ecg. atrial fibrillation with rapid ventricular response.",
-)
 WriteMiniature = Callable[..., Path]
 
 
@@ -111,29 +79,10 @@ class FinishedRun:
     stdout: str
 
 
-def _overlaid(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    """``top`` laid over ``base``, nested; None removes a key."""
-    merged = dict(base)
-    for key, value in top.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _overlaid(merged[key], value) if both else value
-    return {key: value for key, value in merged.items() if value is not None}
-
-
 @pytest.fixture(scope="session")
 def write_miniature() -> WriteMiniature:
-    """``write_miniature(folder, {"seed": 4, "federation": {...}})``: a run configuration of seconds (three sites, 60
-    synthetic patients, two rounds) with nested changes laid over it; returns the file. None removes a key."""
-    import tomli_w
-
-    def write(folder: Path, changes: dict[str, Any] | None = None) -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "public_texts.txt").write_text("\n".join(PUBLIC_TEXTS), encoding="utf-8")
-        path = folder / "miniature.toml"
-        path.write_text(tomli_w.dumps(_overlaid(MINIATURE, changes or {})), encoding="utf-8")
-        return path
-
-    return write
+    """See `trees.miniature.write_miniature`."""
+    return miniature.write_miniature
 
 
 @pytest.fixture(scope="session")
@@ -153,8 +102,6 @@ def miniature_run(write_miniature: WriteMiniature, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="session")
 def miniature_bench(miniature_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     """The prepared miniature without its arms. Give each test a folder of its own: ``replace(bench, folder=...)``."""
-    import shutil
-
     from more_model.run_folder import RunFolder
     from simulation.run import prepare
     from simulation.settings import load_run_config
@@ -188,7 +135,7 @@ def write_protected(write_miniature: WriteMiniature) -> WriteMiniature:
     """Like ``write_miniature``, for these four hospitals."""
 
     def write(folder: Path, changes: dict[str, Any] | None = None) -> Path:
-        return write_miniature(folder, _overlaid(PROTECTED, changes or {}))
+        return write_miniature(folder, miniature.overlaid(PROTECTED, changes or {}))
 
     return write
 
@@ -214,3 +161,22 @@ def protected_bench(write_protected: WriteMiniature, tmp_path_factory: pytest.Te
         return replace(prepared, config=protected, folder=folder)
 
     return bench
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Simulated]:
+    """``simulated(rounds=4)``: see `trees.simulated.simulate`."""
+    from trees.simulated import simulate
+
+    def run(rounds: int, changes: dict[str, Any] | None = None) -> Simulated:
+        return simulate(tmp_path_factory.mktemp("simulated"), rounds, changes)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def module_folder() -> Iterator[Path]:
+    """Not under pytest's own folder: the path of a Unix socket is short."""
+    folder = Path(tempfile.mkdtemp(prefix="more-"))
+    yield folder
+    shutil.rmtree(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,8 @@ from more_model.cli_errors import exit_on_error
 from more_model.commands.options import AsJson
 
 if TYPE_CHECKING:
-    from privacy.ledger.state import Account, State
+    from client.run_spending import RunSpending
+    from privacy.ledger.state import State
 
 
 def ledger(
@@ -30,6 +31,7 @@ def ledger(
     with exit_on_error():
         from rich.console import Console
 
+        from client.run_spending import spending_by_run
         from client.site_file import load_site_file
         from privacy.ledger.shown import account_facts
         from privacy.ledger.verify import checked_state
@@ -42,36 +44,18 @@ def ledger(
             return
         with Console(stderr=True).status("Adding up"):
             state = checked_state(places.ledger, places.witness)
-            facts = [{**account_facts(state, account), "runs": _runs(account)} for account in state.accounts.values()]
+            facts = [
+                {**account_facts(state, account), "runs": [_run_facts(run) for run in spending_by_run(account)]}
+                for account in state.accounts.values()
+            ]
         if as_json:
             typer.echo(json.dumps({"site": state.site, "anchor": str(state.anchor), "data_sets": facts}))
         else:
             typer.echo(_words(state, facts))
 
 
-def _runs(account: Account) -> list[dict[str, Any]]:
-    """What each run cost the data set by itself; runs together cost less than their sum."""
-    from client.purpose import run_of
-    from privacy.ledger.shown import finite
-    from privacy.ledger.spending import composed
-
-    by_run: dict[str, list[Any]] = {}
-    for charged in account.charges.values():
-        by_run.setdefault(run_of(charged.purpose), []).append(charged)
-    found = []
-    for run, charges in by_run.items():
-        epsilon = composed([each.charge for each in charges], account.budget.delta).epsilon
-        found.append(
-            {
-                "run": run,
-                "charges": len(charges),
-                "steps": sum(each.charge.steps for each in charges),
-                "last_at": charges[-1].at,
-                "epsilon": finite(epsilon),
-                "without_noise": math.isinf(epsilon),
-            }
-        )
-    return found
+def _run_facts(spending: RunSpending) -> dict[str, Any]:
+    return {**asdict(spending), "without_noise": spending.epsilon is None}
 
 
 def _words(state: State, facts: list[dict[str, Any]]) -> str:

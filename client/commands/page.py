@@ -63,7 +63,8 @@ def _once(file: SiteFile, out: Path | None, as_json: bool) -> None:
 
 
 def _serve(file: SiteFile, port: int, as_json: bool) -> None:
-    from client.page.service import HOST, site_page, token_of
+    from client.page.service import site_page, token_of
+    from more_model.local_page.serving import HOST
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

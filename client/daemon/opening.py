@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from client.card_change import require_same_federation
 from client.card_folder import AgreedCard, read_card
 from client.installed_code import installed_code_digest
 from client.preflight.certificates import check_root
@@ -92,23 +93,10 @@ def _require_root(file: SiteFile) -> None:
 
 
 def _card(file: SiteFile) -> AgreedCard | None:
-    path, federation = file.federation.card, file.federation
-    if path is None:
+    if file.federation.card is None:
         return None
-    found = read_card(path)
-    card = found.card
-    pairs = {
-        "name": (card.name, federation.name),
-        "ca_fingerprint": (card.ca_fingerprint, federation.ca_fingerprint),
-        "local_epochs": (card.local_epochs, federation.local_epochs),
-    }
-    faults = [
-        f"{name} is {theirs} there and {ours} in the site file"
-        for name, (theirs, ours) in pairs.items()
-        if theirs != ours
-    ]
-    if faults:
-        raise ConfigError(str(path), faults, remedy="name the card of this federation, or none where it has none")
+    found = read_card(file.federation.card)
+    require_same_federation(file, found.card)
     return found
 
 

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from privacy.ledger.spending import composed
-from privacy.ledger.state import Account, Charged, State
+from client.run_spending import RunSpending, spending_by_run
+from privacy.ledger.shown import finite
+from privacy.ledger.state import Account, State
 from privacy.ledger.verify import checked_state
-
-_BEFORE_ROUND = ", round "
-
-
-@dataclass(frozen=True, slots=True)
-class RunSpending:
-    """What one run was charged on one data set. ``epsilon``: of these charges alone, at the delta of the budget; the
-    epsilons of several runs do not add up. None where there was no noise."""
-
-    run: str
-    charges: int
-    steps: int
-    epsilon: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +42,10 @@ def _of(state: State, account: Account) -> DataSetBudget:
     spent, limit = state.spent(account.digest), account.budget.epsilon
     return DataSetBudget(
         name=account.name,
-        spent=_finite(spent.epsilon),
-        budget=_finite(limit),
+        spent=finite(spent.epsilon),
+        budget=finite(limit),
         left=max(0.0, limit - spent.epsilon) if math.isfinite(limit) else None,
         delta=account.budget.delta,
         unit=spent.unit,
-        runs=tuple(_run(name, charges, account) for name, charges in _by_run(account).items()),
+        runs=spending_by_run(account),
     )
-
-
-def _by_run(account: Account) -> dict[str, list[Charged]]:
-    runs: dict[str, list[Charged]] = {}
-    for charged in account.charges.values():
-        runs.setdefault(charged.purpose.rpartition(_BEFORE_ROUND)[0] or charged.purpose, []).append(charged)
-    return runs
-
-
-def _run(name: str, charges: Sequence[Charged], account: Account) -> RunSpending:
-    epsilon = composed([each.charge for each in charges], account.budget.delta).epsilon
-    return RunSpending(name, len(charges), sum(each.charge.steps for each in charges), _finite(epsilon))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -8,20 +8,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 
 from more_model.errors import StoreError
 from more_model.private_file import write_new
 
 NAME = "page-token"
-LASTS_S = 12 * 3600
 _BYTES = 32
-#: More sessions are not kept: the oldest ends.
-_MOST = 32
 
 
 class PageToken:
@@ -53,40 +46,14 @@ class PageToken:
             return ""
         return _digest(token) if token else ""
 
-    def fits(self, given: str) -> bool:
-        """Whether ``given`` is the token; takes equally long whatever it is. Raises as `digest`."""
-        return hmac.compare_digest(self.digest().encode(), _digest(given).encode())
+    def find(self, token: str) -> str | None:
+        """The digest of ``token`` where it is the one; takes equally long whatever it is. Raises as `digest`."""
+        given = _digest(token)
+        return given if hmac.compare_digest(self.digest().encode(), given.encode()) else None
 
-
-class Sessions:
-    """Random names of sessions, in memory only: each lasts as long as the token that it was opened with."""
-
-    def __init__(self, token: PageToken, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._token, self._clock = token, clock
-        self._lock = threading.Lock()
-        self._open: OrderedDict[str, tuple[str, float]] = OrderedDict()
-
-    def open(self, given: str) -> str | None:
-        """The name of a new session; None for a wrong token."""
-        if not self._token.fits(given):
-            return None
-        name = secrets.token_urlsafe(_BYTES)
-        with self._lock:
-            self._open[name] = (_digest(given), self._clock() + LASTS_S)
-            while len(self._open) > _MOST:
-                self._open.popitem(last=False)
-        return name
-
-    def holds(self, name: str) -> bool:
-        """Whether a session goes on."""
-        with self._lock:
-            digest, ends = self._open.get(name, ("", 0.0))
-        return bool(digest) and self._clock() < ends and digest == self._token.digest()
-
-    def end(self, name: str) -> None:
-        """Log out."""
-        with self._lock:
-            self._open.pop(name, None)
+    def still(self, holder: str) -> bool:
+        """Whether the token of this digest is the one at this moment. Raises as `digest`."""
+        return holder == self.digest()
 
 
 def _digest(token: str) -> str:

@@ -57,13 +57,17 @@ def public_weights(privacy: PrivacySettings, patients: Mapping[str, int]) -> Pub
     return PublicWeights({site: float(number) for site, number in patients.items()})
 
 
+def fewest_contributors(settings: SumSettings, privacy: PrivacySettings, sites: int) -> int:
+    """No sum over fewer of ``sites`` sites is revealed: fewer could be told apart, or, under `hospital`, lack noise."""
+    fewest = settings.minimum_contributors
+    return max(fewest, sites - settings.dropouts) if privacy.mode == "hospital" else fewest
+
+
 def lacking_contributors(
     settings: SumSettings, privacy: PrivacySettings, modalities: Mapping[str, Collection[str]]
 ) -> list[str]:
     """The modalities whose sum would never be revealed, in words: too few sites have them. ``modalities``: by site."""
-    fewest = settings.minimum_contributors
-    if privacy.mode == "hospital":
-        fewest = max(fewest, len(modalities) - settings.dropouts)
+    fewest = fewest_contributors(settings, privacy, len(modalities))
     having = Counter(modality for of_site in modalities.values() for modality in of_site)
     return [
         f"{modality}: {sites} sites have such studies, no sum over fewer than {fewest} is revealed"

@@ -55,8 +55,9 @@ def status(
 
 
 def _serve(what: Watched, port: int | None, as_json: bool) -> None:
+    from more_model.local_page.serving import HOST
     from server.federation_file import ListenPart
-    from server.status.service import HOST, status_page, token_file, watch
+    from server.status.service import status_page, token_file, watch
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

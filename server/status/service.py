@@ -6,16 +6,13 @@ Nothing here can hold up a round: it reads files, in threads of its own.
 from __future__ import annotations
 
 import logging
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-import uvicorn
-
-from more_model.errors import EnvironmentFault, MoreError
+from more_model.errors import MoreError
+from more_model.local_page.serving import served
 from server.federation_file import NotificationsPart
 from server.notify import Notifier
 from server.receivers import channels
@@ -27,7 +24,6 @@ from server.status.tokens import TokenFile
 from server.tracking import trackers
 
 _LOG = logging.getLogger(__name__)
-HOST = "127.0.0.1"
 #: How often alerts and trackers are brought up to date.
 LOOK_S = 5.0
 _AFTER_FAULT_S = 30.0
@@ -53,23 +49,8 @@ def status_page(what: Watched, port: int) -> Iterator[int]:
         EnvironmentFault: the port is taken.
     """
     app = status_app(lambda: current(what), token_file(what))
-    config = uvicorn.Config(
-        app, ws="none", lifespan="off", access_log=False, log_config=None, server_header=False,
-        timeout_graceful_shutdown=2, limit_concurrency=64,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-    with _listening(port) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],), name="status page", daemon=True)
-        thread.start()
-        try:
-            while not server.started:
-                if not thread.is_alive():
-                    raise EnvironmentFault("the status page could not start", remedy="its log says why")
-                time.sleep(0.02)
-            yield int(listener.getsockname()[1])
-        finally:
-            server.should_exit = True
-            thread.join(5.0)
+    with served(app, port, name="status page", setting="listen.status_port", connections=64) as taken:
+        yield taken
 
 
 @contextmanager
@@ -114,18 +95,3 @@ def _repeat(what: Watched, job: Callable[[Status], None], done: threading.Event,
             wait_s = max(every_s, _AFTER_FAULT_S)
         if done.wait(wait_s):
             return
-
-
-@contextmanager
-def _listening(port: int) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except OSError as error:
-            raise EnvironmentFault(
-                f"the status page cannot listen on {HOST}:{port}",
-                remedy="see what listens there already (ss -ltnp), or set listen.status_port",
-            ) from error
-        listener.listen()
-        yield listener

@@ -96,6 +96,10 @@ class TokenFile:
                 found = entry
         return found
 
+    def still(self, holder: TokenEntry) -> bool:
+        """Whether its token was not withdrawn."""
+        return holder in self.entries()
+
     def _write(self, entries: tuple[TokenEntry, ...]) -> None:
         content = {"tokens": [asdict(entry) for entry in entries]}
         replace(self._path, (json.dumps(content, indent=2) + "\n").encode())

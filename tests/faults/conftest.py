@@ -10,10 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-from trees.simulated import Simulated, WriteMiniature, simulate
 
 from client.flower_supernode import Connection, hindrance, start_supernode
 from client.site_keys import make_keys
@@ -160,27 +158,9 @@ def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinato
     assert not thread.is_alive() and not made.faults, made.faults
 
 
-@pytest.fixture(scope="session")
-def simulated(write_miniature: WriteMiniature, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Simulated]:
-    """``simulated(rounds=4)``: see `trees.simulated.simulate`."""
-
-    def run(rounds: int, changes: dict[str, Any] | None = None) -> Simulated:
-        return simulate(write_miniature, tmp_path_factory.mktemp("simulated"), rounds, changes)
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def module_folder() -> Iterator[Path]:
-    """Not under pytest's own folder: the path of a Unix socket is short."""
-    folder = Path(tempfile.mkdtemp(prefix="more-"))
-    yield folder
-    shutil.rmtree(folder)
-
-
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """The same for one test."""
+    """As `module_folder`, for one test."""
     folder = Path(tempfile.mkdtemp(prefix="more-"))
     yield folder
     shutil.rmtree(folder)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trees.deployment import Plan, SiteData, command
+from trees.miniature import write_miniature
 
 from simulation.settings import load_run_config
 
 #: Three hospitals: one without ECGs, one without X-rays, one with both.
 MODALITIES = {"site-1": ("xray", "report"), "site-2": ("ecg", "report"), "site-3": ("xray", "ecg", "report")}
 LACKING = {"site-1": ["ecg"], "site-2": ["xray"]}
-WriteMiniature = Callable[..., Path]
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,9 @@ class Simulated:
     plan: Plan
 
 
-def simulate(write: WriteMiniature, folder: Path, rounds: int, changes: dict[str, Any] | None = None) -> Simulated:
+def simulate(folder: Path, rounds: int, changes: dict[str, Any] | None = None) -> Simulated:
     """The federated arm alone, run with the installed command."""
-    config = write(
+    config = write_miniature(
         folder,
         {
             "arms": ["federated"],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from client.stored_answers import StoredAnswers
+from more_model.errors import EnvironmentFault
 from more_model.exchange import Fingerprint, Instruction, Update
 
 ASKED = Instruction(1, 2, {"a": np.zeros(3, np.float32)}, "{}", 7, "spec", Fingerprint({}), "trial")
@@ -35,7 +36,6 @@ def test_without_room_the_question_is_refused_before_it_costs_anything(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    # One of our own errors would be answered with a refusal, and the round would go on without this site.
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(EnvironmentFault, match=r"no room for this round's answer \(No space left"):
         StoredAnswers(tmp_path).reserve(ASKED, 100)
     assert list(tmp_path.iterdir()) == []

@@ -108,12 +108,16 @@ def test_only_hospital_has_noise_at_the_coordinator(enrolled: Enrolled) -> None:
 def test_numbers_that_are_not_those_of_the_enrolment_are_named_at_once(enrolled: Enrolled) -> None:
     register = enrolled(("xray", "report"), east=40, north=99)
     plain = faults(federation(), register)
-    assert [fault.partition(":")[0] for fault in plain] == ["sites.east", "sites.north", "sites.north"]
+    assert [fault.partition(":")[0] for fault in plain] == [
+        "sites.east.modalities",
+        "sites.north.patients",
+        "sites.north.modalities",
+    ]
     found = faults(federation(privacy=HOSPITAL, secure_sum={}), register)
     assert [fault.partition(":")[0] for fault in found] == [
-        "sites.east",
-        "sites.north",
-        "sites.north",
+        "sites.east.modalities",
+        "sites.north.patients",
+        "sites.north.modalities",
         "secure_sum",
         "privacy.public_weights",
         "secure_sum",

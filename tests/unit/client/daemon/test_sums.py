@@ -392,5 +392,5 @@ def test_a_card_that_is_wrong_about_this_site_or_of_another_federation(
         assert "is not that of keys.identity" in caplog.text and "number of patients" in caplog.text
     assert site.audit("agreed") == []
     write_card(card.model_copy(update={"name": "another"}), path)
-    with pytest.raises(ConfigError, match="name is another there and chest in the site file"), here(site):
+    with pytest.raises(ConfigError, match="name: another, and chest in the site file"), here(site):
         pass

@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 
 from client.commands.page import page
 from client.page.app import COOKIE
-from client.page.doors import LASTS_S, PageToken, Sessions
+from client.page.doors import PageToken
 from client.page.service import site_page, token_of
 from client.site_file import SiteFile, load_site_file
 from more_model.errors import EnvironmentFault, StoreError
+from more_model.local_page.sessions import LASTS_S, Sessions
 
 APP = typer.Typer()
 APP.command()(page)
@@ -82,24 +83,24 @@ def test_people_log_in_and_out_and_nothing_else_may_be_asked(file: SiteFile, web
 
 def test_another_token_ends_the_sessions_of_the_old_one(tmp_path: Path) -> None:
     tokens, now = PageToken(tmp_path / "token"), [0.0]
-    sessions = Sessions(tokens, clock=lambda: now[0])
+    sessions = Sessions(tokens, most=32, clock=lambda: now[0])
     assert sessions.open("") is None, "no file is no token, and not an empty one"
     tokens.make()
     given = tokens.path.read_text(encoding="utf-8").strip()
     first, second = sessions.open(given), sessions.open(given)
-    assert first is not None and second is not None and sessions.holds(first)
+    assert first is not None and second is not None and sessions.of(first) is not None
     now[0] = LASTS_S
-    assert not sessions.holds(first)
+    assert sessions.of(first) is None
     now[0] = 0.0
     sessions.end(first)
-    assert (sessions.holds(first), sessions.holds(second)) == (False, True)
+    assert sessions.of(first) is None and sessions.of(second) is not None
     tokens.path.unlink()
-    assert not sessions.holds(second)
+    assert sessions.of(second) is None
     tokens.make()
-    assert not sessions.holds(second)
+    assert sessions.of(second) is None
     assert tokens.path.read_text(encoding="utf-8").strip() != given
     names = [sessions.open(tokens.path.read_text(encoding="utf-8").strip()) for _ in range(33)]
-    assert [sessions.holds(name or "") for name in (names[0], names[1])] == [False, True]
+    assert [sessions.of(name or "") is not None for name in (names[0], names[1])] == [False, True]
 
 
 def test_a_token_that_others_may_read_is_refused(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ import pytest
 from trees.watched_federation import write_federation
 
 from more_model.errors import ConfigError, EnvironmentFault
+from more_model.local_page.sessions import LASTS_S, Sessions
 from server.status.app import COOKIE
 from server.status.service import status_page, token_file
-from server.status.sessions import LASTS_S, Sessions
 from server.status.sources import Watched, watched
 from server.status.tokens import TokenFile
 
@@ -103,7 +103,7 @@ def test_a_withdrawn_token_ends_its_sessions_too(web: httpx.Client, tokens: Toke
 
 def test_a_session_ends_by_itself_and_old_ones_make_room(tmp_path: Path) -> None:
     tokens, now = TokenFile(tmp_path / "tokens.json"), [0.0]
-    sessions = Sessions(tokens, clock=lambda: now[0])
+    sessions = Sessions(tokens, most=256, clock=lambda: now[0])
     token = tokens.make(None)
     first = sessions.open(token)
     assert first is not None
